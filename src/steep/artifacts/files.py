@@ -1,0 +1,81 @@
+"""Files that are whole or absent: atomic writes, durable directories, hashes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from blake3 import blake3
+
+from steep.spec.errors import OutOfSpace
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def full_disk_stops(where: Path) -> Iterator[None]:
+    """Turn the system's "no space" into the error that pauses a run."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise OutOfSpace(
+                "the disk is full; everything committed before is safe",
+                where=str(where),
+                cure="Free some space and run the same command again; it goes on where it was.",
+            ) from error
+        raise
+
+
+@contextmanager
+def atomic_writer(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
+    """Open a file that appears at `path`, whole and durable, when the block ends without an error."""
+    staging = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with full_disk_stops(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(staging, mode, **options) as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(staging, path)
+            sync_directory(path.parent)
+        except BaseException:
+            staging.unlink(missing_ok=True)
+            raise
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write `content` to `path`, whole and durable, or not at all."""
+    with atomic_writer(path) as stream:
+        stream.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames within a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def hash_file(path: Path) -> str:
+    """The blake3 digest of a file, in hex; memory-mapped, so large files cost no memory."""
+    hasher = blake3()
+    hasher.update_mmap(path)
+    return hasher.hexdigest()
+
+
+def hash_text(*parts: str) -> str:
+    """The blake3 digest of some strings, in hex; parts cannot run into each other."""
+    hasher = blake3()
+    for part in parts:
+        encoded = part.encode("utf-8")
+        hasher.update(len(encoded).to_bytes(8, "little"))
+        hasher.update(encoded)
+    return hasher.hexdigest()

@@ -1,0 +1,161 @@
+"""Read a job spec from YAML or TOML, with errors that name the field and the cure."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from steep.spec.errors import InvalidSpec
+from steep.spec.job import JobSpec
+
+
+def load_spec(path: Path, *, overrides: Sequence[str] = ()) -> JobSpec:
+    """Read and validate the job spec at `path`; relative paths in it are taken from the file's own directory.
+
+    Args:
+        path: a `.yaml`, `.yml` or `.toml` file.
+        overrides: `dotted.key=value` strings, as given with `--set`.
+
+    Raises:
+        InvalidSpec: missing or malformed file, unknown key, bad value.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InvalidSpec("there is no such job file", where=str(path), cure="Check the path.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSpec(f"cannot be read ({error})", where=str(path)) from error
+    try:
+        values = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        raise InvalidSpec(f"is not well-formed: {error}", where=str(path), cure="Mend the syntax there.") from None
+    if not isinstance(values, dict):
+        raise InvalidSpec(
+            "holds no job: the top level must be keys and values", where=str(path), cure="Start with `name:`."
+        )
+    for override in overrides:
+        _override(values, override)
+    return parse_spec(values, where=str(path), directory=path.resolve().parent)
+
+
+def parse_spec(values: dict[str, Any], *, where: str = "job spec", directory: Path | None = None) -> JobSpec:
+    """Validate a spec given as plain values. See `load_spec`."""
+    try:
+        spec = JobSpec.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error, values, where) from None
+    return spec if directory is None else absolute(spec, directory)
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise InvalidSpec(
+            f"{override!r} does not set anything", where="--set", cure="Write --set training.learning_rate=1e-5."
+        )
+    node = values
+    *parents, last = key.split(".")
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise InvalidSpec(f"{key!r} goes through {parent!r}, which holds a plain value", where="--set")
+        node = child
+    value = yaml.safe_load(text)
+    if isinstance(value, str):  # YAML 1.1 reads 1e-5 as text, people mean a number
+        try:
+            value = float(value)
+        except ValueError:
+            pass  # it is text after all
+    node[last] = value
+
+
+def _explain(error: ValidationError, values: dict[str, Any], where: str) -> InvalidSpec:
+    problems = []
+    for issue in error.errors():
+        location = [part for part in issue["loc"] if not _is_union_label(part)]
+        field = ".".join(str(part) for part in location)
+        if issue["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(str(location[-1]), _known_keys(location[:-1]), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            problems.append(f"{field}: there is no such key{hint}")
+        elif issue["type"] == "missing":
+            problems.append(f"{field}: is missing")
+        else:
+            problems.append(f"{field}: {issue['msg'].removeprefix('Value error, ')}")
+    unique = list(dict.fromkeys(problems))
+    return InvalidSpec(
+        "\n  ".join(["the job spec is not valid:" if len(unique) > 1 else "is not valid:", *unique]),
+        where=where,
+        cure="`steep spec schema` prints every key with its meaning.",
+    )
+
+
+def _is_union_label(part: int | str) -> bool:
+    return isinstance(part, str) and (part.startswith(("function-", "literal[", "str", "union")) or part[:1].isupper())
+
+
+def _known_keys(location: Sequence[int | str]) -> list[str]:
+    node: Any = JobSpec
+    for part in location:
+        if isinstance(part, int):
+            continue
+        node = _model_of(node.model_fields[part].annotation) if part in getattr(node, "model_fields", {}) else None
+        if node is None:
+            return []
+    return list(node.model_fields)
+
+
+def _model_of(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_of(part)) is not None), None)
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is a URL (`s3://`, `https://`, `hf://`...) rather than a file."""
+    return "://" in path
+
+
+def absolute(spec: JobSpec, directory: Path) -> JobSpec:
+    """The same spec with every local path absolute, so that it means the same from anywhere."""
+
+    def resolve(path: str) -> str:
+        return path if is_remote(path) or Path(path).is_absolute() else str(directory / path)
+
+    def resolve_model(path: str) -> str:
+        local = Path(path).expanduser()
+        if local.is_absolute():
+            return str(local)
+        return str(directory / local) if path.startswith((".", "~")) or (directory / local).exists() else path
+
+    def source(old: Any) -> Any:
+        return old if isinstance(old, str) else old.model_copy(update={"path": resolve(str(Path(old.path).expanduser()) if old.path.startswith("~") else old.path)})
+
+    base = spec.base
+    if base.model is not None:
+        base = base.model_copy(update={"model": resolve_model(base.model)})
+    elif base.from_scratch is not None and base.from_scratch.tokenizer is not None:
+        scratch = base.from_scratch.model_copy(update={"tokenizer": resolve_model(base.from_scratch.tokenizer)})
+        base = base.model_copy(update={"from_scratch": scratch})
+    evaluation = spec.evaluation.model_copy(
+        update={
+            "general": tuple(source(each) for each in spec.evaluation.general),
+            "tasks": tuple(resolve(t) if t.endswith((".yaml", ".yml")) else t for t in spec.evaluation.tasks),
+        }
+    )
+    store = spec.checkpoints.store
+    return spec.model_copy(
+        update={
+            "base": base,
+            "corpus": spec.corpus.model_copy(update={"sources": tuple(source(each) for each in spec.corpus.sources)}),
+            "replay": spec.replay.model_copy(update={"source": source(spec.replay.source)}),
+            "evaluation": evaluation,
+            "checkpoints": spec.checkpoints.model_copy(update={"store": resolve(store) if store else None}),
+        }
+    )
