@@ -1,0 +1,74 @@
+"""`python -m steep.worker RUN`: work on a run directory until it is complete. Exit codes as in `spec/errors.py`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+from pathlib import Path
+
+from steep.artifacts.files import write_atomic
+from steep.artifacts.rundir import RunDirectory
+from steep.spec.errors import EXIT_DONE, EXIT_FAILED, SteepError
+from steep.spec.stages import Stage
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line and work; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m steep.worker", description="Work on a run directory.")
+    parser.add_argument("run", nargs="?", type=Path, help="the run directory; its job.yaml says what to do")
+    parser.add_argument("--until", choices=[str(stage) for stage in Stage], help="stop after this stage")
+    parser.add_argument("--action", help="do one thing instead of the stages, and print its result as JSON")
+    parser.add_argument("--arguments", default="{}", help="arguments of the action, as a JSON object")
+    options = parser.parse_args(arguments)
+    if options.action is not None:
+        return _act(options.action, options.arguments)
+    if options.run is None:
+        parser.error("a run directory is needed")
+    return _work(RunDirectory(options.run), options.until)
+
+
+def _work(run: RunDirectory, until: str | None) -> int:
+    from steep.worker.run import work_on
+
+    error_file = run.path / "error.json"
+    try:
+        error_file.unlink(missing_ok=True)
+        work_on(run, until=None if until is None else Stage(until))
+    except SteepError as error:
+        _explain(error)
+        write_atomic(error_file, json.dumps(_fields(error)))
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - the last resort: whatever it is, the user must be told
+        traceback.print_exc()
+        unexpected = {"what": f"unexpected {type(error).__name__}: {error}", "where": str(run.path / "worker.log")}
+        write_atomic(error_file, json.dumps({**unexpected, "cure": None, "exit_code": EXIT_FAILED}))
+        return EXIT_FAILED
+    return EXIT_DONE
+
+
+def _act(action: str, arguments: str) -> int:
+    from steep.worker.actions import act
+
+    try:
+        result = act(action, json.loads(arguments))
+    except SteepError as error:
+        print(json.dumps({"error": _fields(error)}))
+        return error.exit_code
+    print(json.dumps(result))
+    return EXIT_DONE
+
+
+def _fields(error: SteepError) -> dict[str, object]:
+    return {"what": error.what, "where": error.where, "cure": error.cure, "exit_code": error.exit_code}
+
+
+def _explain(error: SteepError) -> None:
+    print(error, file=sys.stderr)
+    if error.cure:
+        print(error.cure, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

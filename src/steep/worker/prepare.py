@@ -1,0 +1,85 @@
+"""Stage prepare: raw text to token datasets. Needs no GPU and no weights, only the tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from steep.spec.job import JobSpec
+from steep.spec.stages import Stage
+from steep.worker.context import Context
+
+VOCABULARY_TEXT_BYTES = 64_000_000
+
+
+def inputs(context: Context) -> dict[str, Any]:
+    """The corpus as it lies there now, and all that decides what is done with it."""
+    from steep.corpus.sources import list_files, name_sources
+
+    spec = context.spec
+    sources = name_sources(_all_sources(spec))
+    return {
+        "base": context.base_fingerprint,
+        "corpus": spec.corpus.model_dump(mode="json"),
+        "replay": spec.replay.model_dump(mode="json", exclude={"share"}),
+        "general": [source.model_dump(mode="json") for source in spec.evaluation.general],
+        "max_tokens": spec.evaluation.max_tokens,
+        "files": [
+            (file.source, file.path, file.size_bytes, file.version)
+            for name, source in sources.items()
+            for file in list_files(name, source)
+        ],
+    }
+
+
+def work(context: Context) -> dict[str, Any]:
+    """Train a tokenizer where the job asks for one, then prepare the corpus."""
+    from steep.corpus.prepare import prepare
+
+    progress = context.progress(Stage.PREPARE)
+    scratch = context.spec.base.from_scratch
+    if scratch is not None and scratch.tokenizer is None:
+        _make_tokenizer(context, scratch.vocab_size)
+    corpus = prepare(context.spec, context.tokenizer, context.run.dataset, progress=progress)
+    for warning in corpus.warnings:
+        context.notice("corpus", warning, warning=True)
+    return {
+        "corpus_fingerprint": corpus.fingerprint,
+        "train_tokens": sum(len(dataset) for dataset in corpus.train.values()),
+        "holdout_tokens": sum(len(dataset) for dataset in corpus.holdout.values()),
+    }
+
+
+def _all_sources(spec: JobSpec) -> list[Any]:
+    replay = [] if spec.replay.source == "self" else [spec.replay.source]
+    return [*spec.corpus.sources, *spec.evaluation.general, *replay]
+
+
+def _make_tokenizer(context: Context, vocab_size: int) -> None:
+    from steep.corpus.vocabulary import train_tokenizer
+
+    out = Path(context.tokenizer)
+    if (out / "tokenizer.json").exists():
+        return
+    context.notice("tokenizer", f"training a byte-level BPE of {vocab_size} entries on the corpus")
+    train_tokenizer(_texts(context), vocab_size, out)
+
+
+def _texts(context: Context) -> Iterator[str]:
+    """Texts of the corpus sources, up to a bounded number of bytes, each source in proportion to its files."""
+    from steep.corpus.document import Document
+    from steep.corpus.extract import extract
+    from steep.corpus.sources import list_files, name_sources
+
+    files = [
+        (file, source)
+        for name, source in name_sources(list(context.spec.corpus.sources)).items()
+        for file in list_files(name, source)
+    ]
+    total = sum(file.size_bytes for file, _ in files)
+    stride = max(1, round(total / VOCABULARY_TEXT_BYTES))
+    for file, source in files[::stride]:
+        for item in extract(file, source):
+            if isinstance(item, Document):
+                yield item.text

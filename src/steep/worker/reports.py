@@ -1,0 +1,89 @@
+"""Reports into the run directory: `reports.jsonl`, one JSON object a line, numbered and timed.
+
+The run directory comes first: whatever watches a run (console, charts, the service) reads this file.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from steep.artifacts.files import full_disk_stops
+from steep.spec.reports import (
+    CheckpointReport,
+    EvaluationReport,
+    NoticeReport,
+    ProgressReport,
+    Report,
+    StageReport,
+    StepReport,
+)
+
+PROGRESS_INTERVAL_SECONDS = 0.25
+
+
+class RunReports:
+    """An observer that appends every report to `reports.jsonl`."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._mend_torn_tail(path)
+        self._sequence = _count_lines(path)
+        self._stream = open(path, "a", encoding="utf-8")  # noqa: SIM115 - lives as long as the run
+        self._path = path
+        self._last_progress = ("", 0.0)
+
+    def stage(self, report: StageReport) -> None:
+        """A stage began, ended or was skipped."""
+        self._append(report)
+
+    def progress(self, report: ProgressReport) -> None:
+        """Part of a stage's work is done; at most a few of these a second are written."""
+        what, last = self._last_progress
+        finished = report.total is not None and report.done >= report.total
+        if report.what == what and not finished and time.monotonic() - last < PROGRESS_INTERVAL_SECONDS:
+            return
+        self._last_progress = (report.what, time.monotonic())
+        self._append(report)
+
+    def step(self, report: StepReport) -> None:
+        """One optimizer step."""
+        self._append(report)
+
+    def evaluation(self, report: EvaluationReport) -> None:
+        """Hold-outs were scored."""
+        self._append(report)
+
+    def checkpoint(self, report: CheckpointReport) -> None:
+        """Something happened to a checkpoint."""
+        self._append(report)
+
+    def notice(self, report: NoticeReport) -> None:
+        """A sentence for people."""
+        self._append(report)
+
+    def _append(self, report: Report) -> None:
+        numbered = report.model_copy(update={"time": time.time(), "sequence": self._sequence})
+        self._sequence += 1
+        with full_disk_stops(self._path):
+            self._stream.write(numbered.model_dump_json(exclude_none=True) + "\n")
+            self._stream.flush()
+
+    @staticmethod
+    def _mend_torn_tail(path: Path) -> None:
+        """A killed writer can leave half a line; it must not swallow the next report."""
+        if not path.exists() or path.stat().st_size == 0:
+            return
+        with open(path, "rb+") as stream:
+            stream.seek(-1, 2)
+            if stream.read(1) == b"\n":
+                return
+            content = path.read_bytes()
+            stream.truncate(content.rfind(b"\n") + 1)
+
+
+def _count_lines(path: Path) -> int:
+    if not path.exists():
+        return 0
+    with open(path, "rb") as stream:
+        return sum(1 for _ in stream)
