@@ -42,7 +42,7 @@ def atomic_writer(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[A
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(staging, path)
+            staging.replace(path)
             sync_directory(path.parent)
         except BaseException:
             staging.unlink(missing_ok=True)

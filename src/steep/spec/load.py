@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import tomllib
 from collections.abc import Sequence
@@ -68,10 +69,8 @@ def _override(values: dict[str, Any], override: str) -> None:
         node = child
     value = yaml.safe_load(text)
     if isinstance(value, str):  # YAML 1.1 reads 1e-5 as text, people mean a number
-        try:
+        with contextlib.suppress(ValueError):  # else it is text after all
             value = float(value)
-        except ValueError:
-            pass  # it is text after all
     node[last] = value
 
 
@@ -135,7 +134,10 @@ def absolute(spec: JobSpec, directory: Path) -> JobSpec:
         return str(directory / local) if path.startswith((".", "~")) or (directory / local).exists() else path
 
     def source(old: Any) -> Any:
-        return old if isinstance(old, str) else old.model_copy(update={"path": resolve(str(Path(old.path).expanduser()) if old.path.startswith("~") else old.path)})
+        if isinstance(old, str):
+            return old
+        path = str(Path(old.path).expanduser()) if old.path.startswith("~") else old.path
+        return old.model_copy(update={"path": resolve(path)})
 
     base = spec.base
     if base.model is not None:
