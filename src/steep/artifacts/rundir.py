@@ -1,17 +1,17 @@
 """The run directory: where everything of a run lies, and who may write there.
 
-    RUN/
-      job.yaml               the resolved job spec
-      reports.jsonl          what the worker said, in order
-      lock                   held by the process that works here
-      stages/<stage>.json    a stage's completion: fingerprint of its inputs, and its outputs
-      dataset/               token datasets, see corpus/prepare.py
-      base/                  assess: scores of the base, replay sampled from it; the base itself if from scratch
-      checkpoints/           step-00000100/ ... , committed by manifest
-      evaluation/            scores of each checkpoint
-      results.json           see spec/results.py
-      charts/                png and svg
-      export/                the selected model, Hugging Face layout
+RUN/
+  job.yaml               the resolved job spec
+  reports.jsonl          what the worker said, in order
+  lock                   held by the process that works here
+  stages/<stage>.json    a stage's completion: fingerprint of its inputs, and its outputs
+  dataset/               token datasets, see corpus/prepare.py
+  base/                  assess: scores of the base, replay sampled from it; the base itself if from scratch
+  checkpoints/           step-00000100/ ... , committed by manifest
+  evaluation/            scores of each checkpoint
+  results.json           see spec/results.py
+  charts/                png and svg
+  export/                the selected model, Hugging Face layout
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class RunDirectory:
         """The run at `path`, which must be one."""
         run = cls(path)
         if not run.job_file.exists():
-            raise InvalidInput("is not a run directory", where=str(run.path), cure="`steep run JOB.yaml --dir RUN` makes one.")
+            raise InvalidInput(
+                "is not a run directory", where=str(run.path), cure="`steep run JOB.yaml --dir RUN` makes one."
+            )
         return run
 
     def spec(self) -> JobSpec:
@@ -67,7 +69,9 @@ class RunDirectory:
 
     def write_spec(self, spec: JobSpec) -> None:
         """Record the spec; every path in it is absolute already."""
-        write_atomic(self.job_file, yaml.safe_dump(spec.model_dump(mode="json", exclude_defaults=True), sort_keys=False))
+        write_atomic(
+            self.job_file, yaml.safe_dump(spec.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
+        )
 
     def completion(self, stage: Stage) -> dict[str, Any] | None:
         """What a stage recorded when it completed, or nothing."""

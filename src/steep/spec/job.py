@@ -58,11 +58,17 @@ Base = Annotated[BaseModelSpec, BeforeValidator(_base, json_schema_input_type=st
 class Source(Part):
     """One place that text comes from."""
 
-    path: str = Field(description="File, directory, glob, archive, http(s):// or s3:// URL, or hub dataset `hf://org/name`.")
+    path: str = Field(
+        description="File, directory, glob, archive, http(s):// or s3:// URL, or hub dataset `hf://org/name`."
+    )
     name: str | None = Field(None, description="Name in reports; by default made from the path.")
-    include: tuple[str, ...] = Field((), description="Globs of files to take below a directory; none takes all known formats.")
+    include: tuple[str, ...] = Field(
+        (), description="Globs of files to take below a directory; none takes all known formats."
+    )
     exclude: tuple[str, ...] = Field((), description="Globs of files to leave out.")
-    text_field: str | None = Field(None, description="Field that holds the text in jsonl, csv and parquet; found if clear.")
+    text_field: str | None = Field(
+        None, description="Field that holds the text in jsonl, csv and parquet; found if clear."
+    )
     weight: float = Field(1.0, gt=0, description="How often this source's tokens are seen compared with the others'.")
     split_documents: Literal["file", "paragraphs"] = Field(
         "file", description="`paragraphs` cuts whole books into documents of a few kB at blank lines."
@@ -107,7 +113,9 @@ class Dedup(Part):
     """Removal of copies."""
 
     exact: bool = Field(True, description="Drop documents whose normalised text was seen before.")
-    near: Share | None = Field(0.8, description="Jaccard similarity from which two documents are near-duplicates; null: off.")
+    near: Share | None = Field(
+        0.8, description="Jaccard similarity from which two documents are near-duplicates; null: off."
+    )
 
 
 class Corpus(Part):
@@ -127,8 +135,12 @@ class Corpus(Part):
 class Replay(Part):
     """General text mixed in against forgetting."""
 
-    source: Literal["self"] | AnySource = Field("self", description="`self` samples the base model; or any corpus source.")
-    share: Share | None = Field(None, description="Share of trained tokens that are replay; by default from the preset.")
+    source: Literal["self"] | AnySource = Field(
+        "self", description="`self` samples the base model; or any corpus source."
+    )
+    share: Share | None = Field(
+        None, description="Share of trained tokens that are replay; by default from the preset."
+    )
 
 
 def _replay(value: Any) -> Any:
@@ -174,10 +186,18 @@ Auto = BeforeValidator(_auto, json_schema_input_type=Literal["auto"] | float)
 class Training(Part):
     """How to train. `auto` values are derived, and `steep spec explain` says how."""
 
-    budget: Budget | None = Field(None, description="`2 epochs`, `300M tokens`, `500 steps` or `2 h`; by default by corpus size.")
-    sequence_tokens: Tokens | None = Field(None, gt=1, description="Tokens of a training row; by default the base's context, at most 4096.")
-    global_batch_tokens: Tokens | None = Field(None, gt=0, description="Tokens of an optimizer step; by default by budget.")
-    microbatch_sequences: int | None = Field(None, ge=1, description="Sequences in one forward pass; by default what fits memory.")
+    budget: Budget | None = Field(
+        None, description="`2 epochs`, `300M tokens`, `500 steps` or `2 h`; by default by corpus size."
+    )
+    sequence_tokens: Tokens | None = Field(
+        None, gt=1, description="Tokens of a training row; by default the base's context, at most 4096."
+    )
+    global_batch_tokens: Tokens | None = Field(
+        None, gt=0, description="Tokens of an optimizer step; by default by budget."
+    )
+    microbatch_sequences: int | None = Field(
+        None, ge=1, description="Sequences in one forward pass; by default what fits memory."
+    )
     learning_rate: Annotated[float | None, Auto] = Field(None, gt=0, description="Peak rate; `auto` derives it.")
     schedule: Literal["wsd", "cosine", "linear", "constant"] = "wsd"
     warmup: Share | None = Field(None, description="Share of steps that raise the rate.")
@@ -196,7 +216,9 @@ class Training(Part):
 class Checkpoints(Part):
     """When checkpoints are saved and which are kept."""
 
-    every: Interval | None = Field(None, description="`10 min`, `500 steps` or `50M tokens`; by default a tenth of the run.")
+    every: Interval | None = Field(
+        None, description="`10 min`, `500 steps` or `50M tokens`; by default a tenth of the run."
+    )
     keep_last: int = Field(2, ge=1)
     keep_best: int = Field(1, ge=1)
     store: str | None = Field(None, description="s3://bucket/prefix or a directory to copy checkpoints to.")
@@ -205,14 +227,22 @@ class Checkpoints(Part):
 class Evaluation(Part):
     """What is measured on the base and on every checkpoint."""
 
-    general: tuple[AnySource, ...] = Field((), description="Texts on which forgetting is measured, each its own hold-out.")
+    general: tuple[AnySource, ...] = Field(
+        (), description="Texts on which forgetting is measured, each its own hold-out."
+    )
     tasks: tuple[str, ...] = Field((), description="lm-evaluation-harness tasks: names, or paths of local YAML files.")
     task_limit: int | None = Field(None, ge=1, description="Examples of each task at most.")
-    prompts: tuple[str, ...] = Field((), description="Completed by the base and by the selected checkpoint, side by side.")
-    every: Interval | None = Field(None, description="How often hold-outs are scored in training; by default at each checkpoint.")
+    prompts: tuple[str, ...] = Field(
+        (), description="Completed by the base and by the selected checkpoint, side by side."
+    )
+    every: Interval | None = Field(
+        None, description="How often hold-outs are scored in training; by default at each checkpoint."
+    )
     max_tokens: Tokens = Field(100_000, gt=0, description="Tokens scored of each hold-out at most.")
     forgetting_budget: float = Field(0.02, ge=0, description="Bits per byte that the worst general hold-out may lose.")
-    interpolate: tuple[float, ...] = Field((0.5, 0.7, 0.85), description="Shares of the checkpoint in mixes with the base.")
+    interpolate: tuple[float, ...] = Field(
+        (0.5, 0.7, 0.85), description="Shares of the checkpoint in mixes with the base."
+    )
 
 
 class JobSpec(Part):

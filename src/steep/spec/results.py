@@ -19,7 +19,9 @@ class Score(BaseModel):
     kind: Literal["base", "checkpoint", "interpolation", "average"]
     step: int
     tokens_seen: int
-    alpha: float | None = Field(None, description="Share of the checkpoint's weights in an interpolation with the base.")
+    alpha: float | None = Field(
+        None, description="Share of the checkpoint's weights in an interpolation with the base."
+    )
     domain_bpb: float = Field(description="Over all domain hold-outs, weighted by bytes.")
     general_bpb: float = Field(description="Mean over the general hold-outs; for reading, never for deciding.")
     gain: float
