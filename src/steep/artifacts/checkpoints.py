@@ -1,0 +1,389 @@
+"""Checkpoints on disk: a checkpoint exists when its manifest does.
+
+    RUN/checkpoints/
+      step-00000100/              committed: data files and `manifest.json`
+      step-00000100.pin           its presence pins the checkpoint; it lies beside, so it survives a new save of the step
+      step-00000100.branches      one line for each run that was branched from it
+      .staging-step-00000200/     being written; left over after a crash
+      .replaced-step-00000100/    a committed one, set aside while the same step is committed anew
+      .deleted-step-00000100/     being deleted
+
+To commit: write and sync every data file in the staging directory, write the manifest with sizes and hashes last, sync
+the directory, rename it, sync its parent. Whatever moment the machine dies, a reader finds the old or the new.
+
+The manifest carries a hash of itself, so that a damaged number in it is noticed like a damaged weight.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from steep.artifacts.files import full_disk_stops, hash_file, hash_text, sync_directory, write_atomic
+from steep.spec.errors import DamagedArtifact, InvalidInput
+
+MANIFEST = "manifest.json"
+_DIGEST = "manifest_blake3"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileRecord(_Frozen):
+    """What a file must be."""
+
+    size_bytes: int
+    blake3: str
+
+
+class Parent(_Frozen):
+    """The checkpoint that training went on from."""
+
+    step: int
+    identity: str
+    run: str | None = Field(None, description="The run it belongs to, when another; a path.")
+
+
+class CheckpointManifest(_Frozen):
+    """The record of one checkpoint; committed last.
+
+    `cursor` is the global index of the next sequence. The fingerprints say what it may be resumed with: the part of
+    the spec that training depends on, the data order, and the names and shapes of the weights.
+    """
+
+    format: Literal[1] = 1
+    step: int
+    tokens_seen: int
+    cursor: int
+    created_at: float
+    spec_fingerprint: str
+    order_fingerprint: str
+    model_fingerprint: str
+    parent: Parent | None = None
+    files: dict[str, FileRecord]
+    metrics: dict[str, float] = Field(default_factory=dict)
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("files")
+    @classmethod
+    def _plain_names(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
+        if climbing := [name for name in files if name in ("", ".", "..") or Path(name).name != name]:
+            raise ValueError(f"{climbing[0]!r} is not the name of a file in the checkpoint")
+        return files
+
+    @property
+    def identity(self) -> str:
+        """Hash of its bytes and of what they belong to; the same state has the same identity, wherever it lies."""
+        files = [f"{name}={record.blake3}" for name, record in sorted(self.files.items())]
+        fingerprints = (self.spec_fingerprint, self.order_fingerprint, self.model_fingerprint)
+        return hash_text(str(self.step), *fingerprints, *files)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all its data files."""
+        return sum(record.size_bytes for record in self.files.values())
+
+
+def step_name(step: int) -> str:
+    """The name of a step's checkpoint directory."""
+    return f"step-{step:08d}"
+
+
+def dump_manifest(manifest: CheckpointManifest) -> str:
+    """The manifest as JSON text that carries its own hash."""
+    body = manifest.model_dump(mode="json")
+    return json.dumps(body | {_DIGEST: _digest(body)}, indent=1)
+
+
+def parse_manifest(text: bytes | str, where: str) -> CheckpointManifest:
+    """Read a manifest.
+
+    Raises:
+        DamagedArtifact: it is not one, or its content does not match its own hash.
+    """
+    try:
+        body = json.loads(text)
+        if body.pop(_DIGEST) != _digest(body):
+            raise ValueError("its content does not match its own hash")
+        return CheckpointManifest.model_validate(body)
+    except (ValueError, KeyError, AttributeError, TypeError, ValidationError) as error:
+        raise DamagedArtifact(
+            f"the manifest is damaged: {str(error).splitlines()[0]}",
+            where=where,
+            cure="Use another checkpoint; `steep checkpoints verify` names the good ones.",
+        ) from error
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hash_text(json.dumps(body, sort_keys=True))
+
+
+class CheckpointCatalog:
+    """The checkpoints of one run. Only the process that holds the run's lock may write; anybody may read."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    # ---- reading
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of a step lies, or would lie."""
+        return self.directory / step_name(step)
+
+    def steps(self) -> list[int]:
+        """Steps with a checkpoint directory, in order; damaged ones too."""
+        if not self.directory.is_dir():
+            return []
+        found = [entry.name.removeprefix("step-") for entry in self.directory.glob("step-*") if entry.is_dir()]
+        return sorted(int(name) for name in found if name.isdecimal())
+
+    def list(self) -> list[CheckpointManifest]:
+        """The manifests that can be read, by step. Data files are not looked at; see `verify`."""
+        manifests = []
+        for step in self.steps():
+            try:
+                manifests.append(self._read(step))
+            except DamagedArtifact:
+                continue
+        return manifests
+
+    def get(self, step: int) -> CheckpointManifest:
+        """The manifest of a step.
+
+        Raises:
+            InvalidInput: there is no such checkpoint; says which there are.
+            DamagedArtifact: its manifest is damaged.
+        """
+        if not self.path(step).is_dir():
+            steps = ", ".join(map(str, self.steps())) or "none"
+            raise InvalidInput(
+                f"there is no checkpoint of step {step}", where=str(self.directory), cure=f"There are: {steps}."
+            )
+        return self._read(step)
+
+    def verify(self, step: int) -> CheckpointManifest:
+        """Read every byte of a checkpoint and compare with its manifest.
+
+        Raises:
+            DamagedArtifact: names the file that is missing, too short, or whose hash differs.
+        """
+        manifest = self.get(step)
+        for name, record in manifest.files.items():
+            verify_file(self.path(step) / name, record)
+        return manifest
+
+    def newest_valid(
+        self,
+        on_rejected: Callable[[int, str], None] = lambda step, why: None,
+        accept: Callable[[CheckpointManifest], str | None] = lambda manifest: None,
+    ) -> CheckpointManifest | None:
+        """The newest checkpoint whose every byte is right.
+
+        Args:
+            on_rejected: told the step and the reason for each newer one that was passed over.
+            accept: says why a checkpoint is foreign (of another spec, dataset or model), or nothing when it is ours.
+        """
+        for step in reversed(self.steps()):
+            try:
+                why = accept(self._read(step))
+                if why is None:
+                    return self.verify(step)
+            except DamagedArtifact as error:
+                why = str(error)
+            on_rejected(step, why)
+        return None
+
+    def _read(self, step: int) -> CheckpointManifest:
+        file = self.path(step) / MANIFEST
+        try:
+            manifest = parse_manifest(file.read_bytes(), str(file))
+        except OSError as error:
+            raise DamagedArtifact(
+                f"the manifest cannot be read: {error.strerror}", where=str(file), cure="Use another checkpoint."
+            ) from error
+        if manifest.step != step:
+            raise DamagedArtifact(
+                f"the manifest is that of step {manifest.step}", where=str(file), cure="Use another checkpoint."
+            )
+        return manifest
+
+    # ---- writing
+
+    def stage(self, step: int) -> Path:
+        """An empty directory to write the files of a checkpoint into."""
+        staging = self._hidden("staging", step)
+        with full_disk_stops(staging):
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+        return staging
+
+    def commit(
+        self,
+        step: int,
+        *,
+        tokens_seen: int,
+        cursor: int,
+        spec_fingerprint: str,
+        order_fingerprint: str,
+        model_fingerprint: str,
+        parent: Parent | None = None,
+        metrics: Mapping[str, float] | None = None,
+        facts: Mapping[str, Any] | None = None,
+        digests: Mapping[str, str] | None = None,
+    ) -> CheckpointManifest:
+        """Make what was staged for `step` a checkpoint.
+
+        Args:
+            digests: blake3 of files that were hashed while they were written and synced already; the others are synced
+                and read back for their hash.
+        """
+        staging = self._hidden("staging", step)
+        with full_disk_stops(staging):
+            manifest = CheckpointManifest(
+                step=step,
+                tokens_seen=tokens_seen,
+                cursor=cursor,
+                created_at=time.time(),
+                spec_fingerprint=spec_fingerprint,
+                order_fingerprint=order_fingerprint,
+                model_fingerprint=model_fingerprint,
+                parent=parent,
+                files=_seal(staging, digests or {}),
+                metrics=dict(metrics or {}),
+                facts=dict(facts or {}),
+            )
+            self.publish(manifest, staging)
+        return manifest
+
+    def publish(self, manifest: CheckpointManifest, staging: Path) -> None:
+        """Write the manifest into a directory whose data files are complete and synced, and give it its name."""
+        write_atomic(staging / MANIFEST, dump_manifest(manifest))
+        final, replaced = self.path(manifest.step), self._hidden("replaced", manifest.step)
+        if final.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            final.rename(replaced)
+        staging.rename(final)
+        sync_directory(self.directory)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+    def record_metrics(self, step: int, metrics: Mapping[str, float]) -> CheckpointManifest:
+        """Add measured numbers to a committed checkpoint."""
+        manifest = self.get(step)
+        changed = manifest.model_copy(update={"metrics": manifest.metrics | dict(metrics)})
+        write_atomic(self.path(step) / MANIFEST, dump_manifest(changed))
+        return changed
+
+    def delete(self, step: int) -> int:
+        """Delete a checkpoint. Returns the bytes freed; files that a branch shares are not freed.
+
+        Raises:
+            InvalidInput: there is none, it is pinned, or a branch descends from it.
+        """
+        if step not in self.steps():
+            self.get(step)
+        if self.pinned(step):
+            raise InvalidInput(
+                f"checkpoint {step} is pinned",
+                where=str(self.path(step)),
+                cure="Unpin it with `steep checkpoints unpin`.",
+            )
+        if branches := self.branches(step):
+            raise InvalidInput(
+                f"{', '.join(branches)} descends from checkpoint {step}",
+                where=str(self.path(step)),
+                cure="Delete that run first.",
+            )
+        condemned = self._hidden("deleted", step)
+        shutil.rmtree(condemned, ignore_errors=True)
+        self.path(step).rename(condemned)
+        sync_directory(self.directory)
+        return _remove(condemned)
+
+    def clean(self) -> int:
+        """Clear away what a crash left half-done. Returns the bytes freed. Call it with the run's lock held."""
+        freed = 0
+        for entry in sorted(self.directory.glob(".*-step-*")):
+            final = self.directory / entry.name.partition("-")[2]
+            if entry.name.startswith(".replaced-") and not final.exists():
+                entry.rename(final)
+                sync_directory(self.directory)
+            elif entry.is_dir():
+                freed += _remove(entry)
+        return freed
+
+    def _hidden(self, what: str, step: int) -> Path:
+        return self.directory / f".{what}-{step_name(step)}"
+
+    # ---- what protects a checkpoint
+
+    def _beside(self, step: int, suffix: str) -> Path:
+        return self.directory / f"{step_name(step)}.{suffix}"
+
+    def pin(self, step: int) -> None:
+        """Protect a checkpoint from deletion."""
+        self.get(step)
+        write_atomic(self._beside(step, "pin"), "")
+
+    def unpin(self, step: int) -> None:
+        """Take the protection away."""
+        self.get(step)
+        self._beside(step, "pin").unlink(missing_ok=True)
+
+    def pinned(self, step: int) -> bool:
+        """Whether it is pinned."""
+        return self._beside(step, "pin").exists()
+
+    def branches(self, step: int) -> tuple[str, ...]:
+        """The runs that were branched from it and still exist, and lines of this run that were rolled back to it."""
+        file = self._beside(step, "branches")
+        names = file.read_text().splitlines() if file.exists() else []
+        return tuple(name for name in names if Path(name).exists())
+
+    def record_branch(self, step: int, descendant: Path) -> None:
+        """Note that a run, or an abandoned line, descends from a checkpoint."""
+        names = dict.fromkeys([*self.branches(step), str(descendant)])
+        write_atomic(self._beside(step, "branches"), "\n".join(names) + "\n")
+
+
+def verify_file(path: Path, record: FileRecord) -> None:
+    """Compare a file with its record.
+
+    Raises:
+        DamagedArtifact: it is missing, or its size or hash differs.
+    """
+    if not path.is_file():
+        what = "the file is missing"
+    elif (size := path.stat().st_size) != record.size_bytes:
+        what = f"the file has {size:,} bytes; its manifest says {record.size_bytes:,}"
+    elif hash_file(path) != record.blake3:
+        what = "the file's content does not match its hash"
+    else:
+        return
+    raise DamagedArtifact(what, where=str(path), cure="Use another checkpoint, or fetch this one from the store again.")
+
+
+def _seal(staging: Path, digests: Mapping[str, str]) -> dict[str, FileRecord]:
+    """Records of all files in a staging directory, each on the disk for good."""
+    records = {}
+    for path in sorted(staging.iterdir()):
+        if (digest := digests.get(path.name)) is None:
+            with open(path, "rb") as stream:
+                os.fsync(stream.fileno())
+            digest = hash_file(path)
+        records[path.name] = FileRecord(size_bytes=path.stat().st_size, blake3=digest)
+    return records
+
+
+def _remove(directory: Path) -> int:
+    """Remove a directory. Returns the bytes of the files that no other directory shares."""
+    stats = [path.stat() for path in directory.rglob("*") if path.is_file()]
+    shutil.rmtree(directory)
+    return sum(stat.st_size for stat in stats if stat.st_nlink == 1)
