@@ -1,0 +1,79 @@
+"""The rule that chooses what is exported: the most gain within the forgetting budget. Pure, over a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from steep.spec.results import Score
+
+TIE_BPB = 1e-4  # smaller differences of gain or forgetting decide nothing: the earlier model is taken
+ROUNDING_BPB = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The chosen row's index, why it was chosen, and what should be said about it."""
+
+    index: int
+    reason: str
+    warnings: tuple[str, ...] = ()
+
+
+def select(scores: Sequence[Score], forgetting_budget: float) -> Selection:
+    """Choose a row of `scores`, whose first is the base.
+
+    Checkpoints, averages and interpolations compete alike. Of those that gain anything (more than `TIE_BPB`) and forget no
+    more than the budget, the one with most gain wins; differences up to `TIE_BPB` go to the one that saw fewer
+    tokens, then to the one that stands first. When none qualifies, the least forgetting of those that gain is taken,
+    with a warning. The base is chosen only when nothing gains.
+
+    Args:
+        scores: the base first, then everything measured; not empty.
+        forgetting_budget: bits per byte that the worst general hold-out may lose.
+    """
+    finite = [i for i in range(1, len(scores)) if math.isfinite(scores[i].gain) and math.isfinite(scores[i].forgetting)]
+    broken = len(scores) - 1 - len(finite)
+    warnings = [f"{broken} of {len(scores) - 1} models have no finite score and were left out"] if broken else []
+    gaining = [i for i in finite if scores[i].gain > TIE_BPB]
+    if not gaining:
+        warnings.append(
+            "nothing that was measured models the domain better than the base, so the base itself is selected"
+        )
+        return Selection(0, "nothing gains on the base", tuple(warnings))
+    qualified = [i for i in gaining if scores[i].forgetting <= forgetting_budget + ROUNDING_BPB]
+    if qualified:
+        most = max(scores[i].gain for i in qualified)
+        chosen = _earliest(scores, [i for i in qualified if scores[i].gain >= most - TIE_BPB])
+        row = scores[chosen]
+        reason = (
+            f"{row.label}: the most gain ({row.gain:+.4f} bits per byte) of the {len(qualified)} that keep forgetting within "
+            f"{forgetting_budget:g}; it is {row.forgetting:+.4f}{_where(row)}"
+        )
+        return Selection(chosen, reason, tuple(warnings))
+    least = min(scores[i].forgetting for i in gaining)
+    chosen = _earliest(scores, [i for i in gaining if scores[i].forgetting <= least + TIE_BPB])
+    row = scores[chosen]
+    warnings.append(
+        f"nothing that gains keeps forgetting within {forgetting_budget:g} bits per byte; the least is {row.forgetting:+.4f}"
+        f"{_where(row)}: give more replay, a lower learning rate, or a larger evaluation.forgetting_budget"
+    )
+    reason = (
+        f"{row.label}: the least forgetting ({row.forgetting:+.4f}), as nothing that gains is within the budget of "
+        f"{forgetting_budget:g}"
+    )
+    return Selection(chosen, reason, tuple(warnings))
+
+
+def mark(scores: Sequence[Score], selection: Selection) -> tuple[Score, ...]:
+    """The rows with exactly the chosen one marked as selected."""
+    return tuple(row.model_copy(update={"selected": i == selection.index}) for i, row in enumerate(scores))
+
+
+def _earliest(scores: Sequence[Score], among: Sequence[int]) -> int:
+    return min(among, key=lambda i: (scores[i].tokens_seen, scores[i].step, i))
+
+
+def _where(row: Score) -> str:
+    return f" on {row.worst_general}" if row.worst_general else ""
