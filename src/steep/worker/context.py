@@ -11,12 +11,20 @@ from typing import TYPE_CHECKING
 
 from steep.artifacts.files import hash_text
 from steep.artifacts.rundir import RunDirectory
+from steep.artifacts.tokens import TokenDataset
+from steep.planning.recipe import Recipe
+from steep.spec.errors import DamagedArtifact
 from steep.spec.job import JobSpec
 from steep.spec.reports import NoticeReport, ProgressReport
 from steep.spec.stages import Stage
+from steep.worker.records import Records
 
 if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
     from steep.corpus.prepare import PreparedCorpus
+    from steep.evaluate.compare import Measurement
     from steep.train.observer import Observer
 
 
@@ -36,6 +44,13 @@ class Context:
     observer: Observer
     should_stop: Callable[[], str | None]
 
+    # ---- what goes in
+
+    @property
+    def base(self) -> str:
+        """Directory or hub id of the base model; one made from scratch lies in the run directory."""
+        return self.spec.base.model or str(self.run.base / "model")
+
     @property
     def tokenizer(self) -> str:
         """Directory or hub id that the tokenizer is read from."""
@@ -43,18 +58,6 @@ class Context:
         if scratch is None:
             return self.base
         return scratch.tokenizer or str(self.run.base / "tokenizer")
-
-    @property
-    def base(self) -> str:
-        """Directory or hub id of the base model; one made from scratch lies in the run directory."""
-        return self.spec.base.model or str(self.run.base / "model")
-
-    @cached_property
-    def corpus(self) -> PreparedCorpus:
-        """What the prepare stage made."""
-        from steep.corpus.prepare import PreparedCorpus
-
-        return PreparedCorpus.open(self.run.dataset)
 
     @property
     def base_fingerprint(self) -> str:
@@ -67,6 +70,97 @@ class Context:
         files = sorted(path for path in directory.iterdir() if path.suffix in (".json", ".safetensors"))
         facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         return hash_text(json.dumps(facts))
+
+    # ---- what earlier stages made
+
+    @cached_property
+    def corpus(self) -> PreparedCorpus:
+        """What the prepare stage made."""
+        from steep.corpus.prepare import PreparedCorpus
+
+        return PreparedCorpus.open(self.run.dataset)
+
+    @property
+    def recipe_file(self) -> Path:
+        """Where assess writes the recipe."""
+        return self.run.path / "recipe.json"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that assess derived."""
+        if not self.recipe_file.exists():
+            raise DamagedArtifact("has no recipe yet", where=str(self.run.path), cure="Run `steep run` on it first.")
+        return Recipe.model_validate_json(self.recipe_file.read_bytes())
+
+    @property
+    def self_directory(self) -> Path:
+        """Where text sampled from the base lies, tokenized."""
+        return self.run.base / "self"
+
+    @property
+    def general(self) -> dict[str, TokenDataset]:
+        """The hold-outs for forgetting: those of the corpus, and text sampled from the base."""
+        sampled = self.self_directory / "holdout"
+        own = {"self": TokenDataset(sampled)} if (sampled / "manifest.json").exists() else {}
+        return {**self.corpus.general, **own}
+
+    @property
+    def replay(self) -> dict[str, TokenDataset]:
+        """The replay text: of the corpus, or sampled from the base."""
+        if self.spec.replay.source != "self":
+            return dict(self.corpus.replay)
+        sampled = self.self_directory / "train"
+        return {"self": TokenDataset(sampled)} if (sampled / "manifest.json").exists() else {}
+
+    @property
+    def holdouts_fingerprint(self) -> str:
+        """Of the text that every model of the run is scored on, and how much of it."""
+        datasets = {**self.corpus.holdout, **{f"general/{name}": data for name, data in self.general.items()}}
+        facts = [f"{name}={dataset.info.fingerprint}" for name, dataset in sorted(datasets.items())]
+        return hash_text(self.base_fingerprint, str(self.spec.evaluation.max_tokens), *facts)
+
+    @property
+    def records(self) -> Records:
+        """What was measured of this run's models."""
+        from steep.worker.train import lineage
+
+        return Records(self.run.evaluation, lineage=lineage(self), holdouts=self.holdouts_fingerprint)
+
+    # ---- what works on it
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where this process computes: the first CUDA device, else the CPU."""
+        import torch
+
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+    def load_base(self) -> PreTrainedModel:
+        """The base, with fp32 weights, on the device."""
+        from steep.model.load import load_model
+
+        return load_model(self.base, trust_remote_code=self.spec.base.trust_remote_code).to(self.device)
+
+    @staticmethod
+    def context_tokens(model: PreTrainedModel) -> int:
+        """The longest sequence a model takes; 2048 where its config names none."""
+        config = model.config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 2048)
+
+    def measure(self, model: PreTrainedModel, stage: Stage) -> Measurement:
+        """Score a model on all hold-outs; the same text, windows and precision for each."""
+        from steep.evaluate.holdouts import measure
+
+        return measure(
+            model,
+            self.corpus.holdout,
+            self.general,
+            max_tokens=self.spec.evaluation.max_tokens,
+            context=self.context_tokens(model),
+            progress=self.progress(stage),
+        )
+
+    # ---- who listens
 
     def progress(self, stage: Stage) -> Callable[[str, float, float | None], None]:
         """A progress callback for the rooms below, which know nothing of stages."""

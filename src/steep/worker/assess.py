@@ -1,0 +1,144 @@
+"""Stage assess: what the base knows before a step is trained, and the recipe that follows from it.
+
+Makes a base from scratch where the job asks for one, samples text of the base's own kind, scores the base on every
+hold-out, derives the recipe with its reasons, and says when continued pretraining looks like the wrong tool.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from steep.artifacts.files import write_atomic
+from steep.planning.advice import advise, is_instruct
+from steep.planning.disk import check_disk, estimate_disk
+from steep.planning.facts import Facts
+from steep.planning.recipe import Recipe, derive
+from steep.spec.reports import EvaluationReport
+from steep.spec.stages import Stage
+from steep.worker.context import Context
+from steep.worker.replay import sample_self, self_tokens_for, weights_fingerprint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def inputs(context: Context) -> dict[str, Any]:
+    """The base, the corpus, and the parts of the spec from which the recipe is derived."""
+    spec = context.spec
+    return {
+        "base": context.base_fingerprint,
+        "corpus": context.corpus.fingerprint,
+        "replay": spec.replay.model_dump(mode="json"),
+        "training": spec.training.model_dump(mode="json"),
+        "checkpoints": spec.checkpoints.model_dump(mode="json", exclude={"store"}),
+        "evaluation": spec.evaluation.model_dump(mode="json", include={"every", "max_tokens"}),
+        "seed": spec.seed,
+    }
+
+
+def work(context: Context) -> dict[str, Any]:
+    """Assess the base; returns the facts, the recipe and the base's scores."""
+    if context.spec.base.from_scratch is not None:
+        _make_base(context)
+    model = context.load_base()
+    facts = _facts(context, model)
+    recipe = derive(context.spec, facts)
+    check_disk(estimate_disk(facts, recipe, context.spec.checkpoints), _free_bytes(context.run.path), str(context.run.path))
+    if context.spec.base.from_scratch is None:
+        _sample(context, model, recipe)
+    measured = context.measure(model, Stage.ASSESS)
+    context.records.write("base", measured)
+    context.observer.evaluation(
+        EvaluationReport(step=0, tokens_seen=0, domain_bpb=measured.domain, general_bpb=measured.general)
+    )
+    known = {"domain_bpb": measured.domain_bpb, "general_bpb": measured.general_bpb}
+    facts = facts.model_copy(update={key: value for key, value in known.items() if value == value})
+    recipe = derive(context.spec, facts)
+    _advise(context, facts, recipe)
+    write_atomic(context.recipe_file, recipe.model_dump_json(indent=1))
+    return {"facts": facts.model_dump(), "recipe": recipe.model_dump(mode="json")}
+
+
+def _make_base(context: Context) -> None:
+    """Random weights and the tokenizer in one directory, like any base."""
+    from steep.corpus.tokenize import CorpusTokenizer
+    from steep.model.scratch import make_model
+
+    out = Path(context.base)
+    scratch = context.spec.base.from_scratch
+    assert scratch is not None
+    tokenizer = CorpusTokenizer.load(context.tokenizer)
+    model = make_model(scratch, tokenizer.vocab_size, tokenizer.eos_id, context.spec.seed)
+    staging = out.with_name(".model.tmp")
+    shutil.rmtree(staging, ignore_errors=True)
+    model.save_pretrained(staging)
+    for file in Path(context.tokenizer).iterdir():
+        if file.suffix in (".json", ".txt") and file.name != "config.json":
+            shutil.copy(file, staging)
+    shutil.rmtree(out, ignore_errors=True)
+    staging.rename(out)
+
+
+def _facts(context: Context, model: PreTrainedModel) -> Facts:
+    from steep.train.memory import available_bytes
+
+    config = model.config.get_text_config()
+    datasets = context.corpus.train.values()
+    return Facts(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        context_tokens=context.context_tokens(model),
+        hidden_size=config.hidden_size,
+        num_layers=config.num_hidden_layers,
+        vocab_size=config.vocab_size,
+        intermediate_size=getattr(config, "intermediate_size", None),
+        train_tokens=sum(len(dataset) for dataset in datasets),
+        train_bytes=sum(dataset.info.text_bytes for dataset in datasets),
+        replay_available=context.spec.replay.source == "self" or bool(context.corpus.replay),
+        from_scratch=context.spec.base.from_scratch is not None,
+        device=context.device.type,
+        memory_bytes=available_bytes(context.device),
+    )
+
+
+def _free_bytes(path: Path) -> int:
+    return shutil.disk_usage(path).free
+
+
+def _sample(context: Context, model: PreTrainedModel, recipe: Recipe) -> None:
+    """Text of the base's own kind: always a hold-out, and replay where the job has no other."""
+    wants_replay = context.spec.replay.source == "self" and recipe.replay_share > 0
+    replay_tokens = self_tokens_for(recipe.replay_share * recipe.total_tokens) if wants_replay else 0
+    sample_self(
+        model,
+        context.tokenizer,
+        context.self_directory,
+        weights=_weights(context),
+        replay_tokens=replay_tokens,
+        progress=context.progress(Stage.ASSESS),
+        should_stop=context.should_stop,
+    )
+
+
+def _weights(context: Context) -> str:
+    directory = Path(context.base)
+    return weights_fingerprint(directory) if directory.is_dir() else context.base_fingerprint
+
+
+def _advise(context: Context, facts: Facts, recipe: Recipe) -> None:
+    config = Path(context.base) / "tokenizer_config.json"
+    tokenizer_config = json.loads(config.read_bytes()) if config.exists() else {}
+    auto = context.spec.model_copy(
+        update={"training": context.spec.training.model_copy(update={"learning_rate": None})}
+    )
+    found = advise(
+        facts,
+        recipe,
+        instruct=is_instruct(context.base, tokenizer_config),
+        auto_rate=None if context.spec.training.learning_rate is None else derive(auto, facts).peak_rate,
+    )
+    for advice in found:
+        context.notice(advice.code, advice.message, warning=asdict(advice)["level"] == "warning")

@@ -1,0 +1,126 @@
+"""Text of the base's own kind, sampled from the base itself: hold-out for forgetting, and replay where nothing better is given.
+
+Samples are kept in the user's cache under the fingerprint of the weights, part by part, so an interrupted sampling goes
+on, a longer job only adds parts, and the next job on the same base starts at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steep.artifacts.files import hash_file, hash_text, write_atomic
+from steep.artifacts.pieces import cut_pieces
+from steep.artifacts.tokens import TokenDataset
+from steep.corpus.document import Document
+from steep.corpus.tokenize import CorpusTokenizer, write_token_dataset
+from steep.spec.errors import Stopped
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PART_TOKENS = 40_000
+HOLDOUT_PARTS = 1
+MAX_REPLAY_TOKENS = 8_000_000
+REPLAY_EPOCHS = 2.0
+SELF = "self"
+
+
+@dataclass(frozen=True, slots=True)
+class SelfText:
+    """Token datasets of text sampled from the base."""
+
+    holdout: TokenDataset
+    train: TokenDataset | None
+
+
+def self_tokens_for(replay_tokens: float) -> int:
+    """Tokens to sample for that many tokens of replay: each is seen about twice, and there is a cap.
+
+    Sampling costs about as much as training on the same number of tokens, so a token is used more than once.
+    """
+    return int(min(replay_tokens / REPLAY_EPOCHS, MAX_REPLAY_TOKENS))
+
+
+def weights_fingerprint(model_directory: Path) -> str:
+    """Hash of a model's weights and tokenizer, wherever they lie."""
+    names = [path for path in sorted(model_directory.iterdir()) if path.suffix == ".safetensors"]
+    names += [model_directory / name for name in ("config.json", "tokenizer.json")]
+    return hash_text(*(f"{path.name}={hash_file(path)}" for path in names if path.exists()))
+
+
+def sample_self(
+    model: PreTrainedModel,
+    tokenizer: str,
+    out: Path,
+    *,
+    weights: str,
+    replay_tokens: int,
+    progress: Callable[[str, float, float | None], None],
+    should_stop: Callable[[], str | None],
+) -> SelfText:
+    """Sample a hold-out and `replay_tokens` tokens of replay from the base, at temperature 1, and tokenize them into `out`.
+
+    Args:
+        model: the base, on its device.
+        tokenizer: directory or hub id of its tokenizer.
+        out: `holdout/` and `train/` are made there.
+        weights: fingerprint of the base, the key of the cache.
+        replay_tokens: tokens to sample beside the hold-out; 0 for the hold-out alone.
+        progress: told of tokens sampled.
+        should_stop: asked between parts.
+
+    Raises:
+        Stopped: asked to; parts that are complete stay in the cache.
+    """
+    num_parts = HOLDOUT_PARTS + -(-replay_tokens // PART_TOKENS)
+    cache = cache_directory() / "self" / weights
+    for part in range(num_parts):
+        path = cache / f"part-{part:05d}.json"
+        progress("tokens sampled from the base", part * PART_TOKENS, num_parts * PART_TOKENS)
+        if path.exists():
+            continue
+        if reason := should_stop():
+            raise Stopped(f"stopped while sampling: {reason}", cure="Run the same command to go on.")
+        _write_part(model, tokenizer, path, seed=part)
+    progress("tokens sampled from the base", num_parts * PART_TOKENS, num_parts * PART_TOKENS)
+    corpus_tokenizer = CorpusTokenizer.load(tokenizer)
+    parts = [cache / f"part-{part:05d}.json" for part in range(num_parts)]
+    for name, chosen, keep_texts in (("holdout", parts[:HOLDOUT_PARTS], True), ("train", parts[HOLDOUT_PARTS:], False)):
+        if chosen:
+            documents = _documents(chosen, pieces=keep_texts)
+            write_token_dataset(documents, corpus_tokenizer, out / name, name=SELF, keep_texts=keep_texts)
+    return open_self(out)
+
+
+def open_self(directory: Path) -> SelfText:
+    """What `sample_self` made."""
+    train = directory / "train"
+    has_train = (train / "manifest.json").exists()
+    return SelfText(TokenDataset(directory / "holdout"), TokenDataset(train) if has_train else None)
+
+
+def cache_directory() -> Path:
+    """Where things that outlive a run are kept: `STEEP_CACHE`, by default below the user's cache directory."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steep"
+    return Path(os.environ.get("STEEP_CACHE") or default)
+
+
+def _write_part(model: PreTrainedModel, tokenizer: str, path: Path, *, seed: int) -> None:
+    from steep.model.generate import sample_texts
+
+    texts = list(sample_texts(model, tokenizer, num_tokens=PART_TOKENS, seed=seed, progress=lambda *_: None))
+    write_atomic(path, json.dumps(texts))
+
+
+def _documents(parts: list[Path], *, pieces: bool) -> Iterator[Document]:
+    for part in parts:
+        for index, text in enumerate(json.loads(part.read_bytes())):
+            for number, piece in enumerate(cut_pieces(text) if pieces else [text]):
+                if piece.strip():
+                    origin = f"{part.stem}:{index}:{number}"
+                    yield Document(id=hash_text(SELF, origin), text=piece, source=SELF, origin=origin)
