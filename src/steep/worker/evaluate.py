@@ -1,0 +1,99 @@
+"""Stage evaluate: every checkpoint on the same hold-outs as the base, mixes of the best one with the base, and tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steep.artifacts.checkpoints import CheckpointCatalog
+from steep.spec.errors import Stopped
+from steep.spec.stages import Stage
+from steep.worker.context import Context
+from steep.worker.records import Record
+from steep.worker.weights import RunModels
+
+
+def inputs(context: Context) -> dict[str, Any]:
+    """The training, the hold-outs, what is to be measured, and the checkpoints that are there."""
+    spec = context.spec.evaluation
+    return {
+        "lineage": context.records.lineage,
+        "holdouts": context.holdouts_fingerprint,
+        "evaluation": spec.model_dump(mode="json", include={"tasks", "task_limit", "interpolate"}),
+        "checkpoints": CheckpointCatalog(context.run.checkpoints).steps(),
+    }
+
+
+def work(context: Context) -> dict[str, Any]:
+    """Measure what has not been measured yet; an interrupted evaluation goes on."""
+    models = RunModels(context)
+    _checkpoints(context, models)
+    _averages(context, models)
+    if context.spec.base.from_scratch is None:
+        _interpolations(context, models)
+    if context.spec.evaluation.tasks:
+        _tasks(context, models)
+    return {"measured": len(context.records.read())}
+
+
+def _checkpoints(context: Context, models: RunModels) -> None:
+    known = {record.step for record in context.records.read() if record.kind == "checkpoint"}
+    for manifest in CheckpointCatalog(context.run.checkpoints).list():
+        if manifest.step not in known:
+            _go_on(context)
+            measured = context.measure(models.load("checkpoint", manifest.step), Stage.EVALUATE)
+            context.records.write("checkpoint", measured, step=manifest.step, tokens_seen=manifest.tokens_seen)
+
+
+def _averages(context: Context, models: RunModels) -> None:
+    """The running average of the weights, where the last checkpoint carries one."""
+    manifests = CheckpointCatalog(context.run.checkpoints).list()
+    if context.recipe.average_steps == 0 or not manifests:
+        return
+    last = manifests[-1]
+    if any(record.kind == "average" and record.step == last.step for record in context.records.read()):
+        return
+    _go_on(context)
+    measured = context.measure(models.load("average", last.step), Stage.EVALUATE)
+    context.records.write("average", measured, step=last.step, tokens_seen=last.tokens_seen)
+
+
+def _interpolations(context: Context, models: RunModels) -> None:
+    """Mixes of the base with the checkpoint that gained most; they may forget less for the same gain."""
+    records = context.records.read()
+    there = [r for r in records if r.kind == "checkpoint" and models.available(r.kind, r.step)]
+    if not there:
+        return
+    best = min(there, key=lambda record: (record.measured.domain_bpb, record.step))
+    known = {(record.step, record.alpha) for record in records if record.kind == "interpolation"}
+    for alpha in context.spec.evaluation.interpolate:
+        if (best.step, alpha) not in known:
+            _go_on(context)
+            measured = context.measure(models.load("interpolation", best.step, alpha), Stage.EVALUATE)
+            context.records.write(
+                "interpolation", measured, step=best.step, tokens_seen=best.tokens_seen, alpha=alpha
+            )
+
+
+def _tasks(context: Context, models: RunModels) -> None:
+    from steep.evaluate.tasks import evaluate_tasks
+
+    spec = context.spec.evaluation
+    for record in context.records.read():
+        if _has_tasks(record, spec.tasks) or not models.available(record.kind, record.step):
+            continue
+        _go_on(context)
+        model = models.load(record.kind, record.step, record.alpha)
+        tasks = evaluate_tasks(model, context.tokenizer, spec.tasks, limit=spec.task_limit)
+        measured = record.measured.model_copy(update={"tasks": {**record.measured.tasks, **tasks}})
+        context.records.write(
+            record.kind, measured, step=record.step, tokens_seen=record.tokens_seen, alpha=record.alpha
+        )
+
+
+def _has_tasks(record: Record, tasks: tuple[str, ...]) -> bool:
+    return len(record.measured.tasks) >= len(tasks)
+
+
+def _go_on(context: Context) -> None:
+    if reason := context.should_stop():
+        raise Stopped(f"stopped while evaluating: {reason}", cure="Run the same command to go on.")

@@ -1,0 +1,84 @@
+"""Stage select: the rule applied to the table, `results.json` and the charts. Needs no weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from steep.artifacts.checkpoints import CheckpointCatalog
+from steep.artifacts.files import write_atomic
+from steep.evaluate.compare import base_score, score_row
+from steep.evaluate.selection import mark, select
+from steep.spec.errors import DamagedArtifact
+from steep.spec.results import Results, Score
+from steep.worker.context import Context
+from steep.worker.records import Record
+
+
+def inputs(context: Context) -> dict[str, Any]:
+    """The table, which of its models still exist, and the budget."""
+    return {
+        "records": [record.model_dump(mode="json") for record in context.records.read()],
+        "checkpoints": CheckpointCatalog(context.run.checkpoints).steps(),
+        "forgetting_budget": context.spec.evaluation.forgetting_budget,
+        "name": context.spec.name,
+    }
+
+
+def work(context: Context) -> dict[str, Any]:
+    """Select, write `results.json`, draw the charts."""
+    from steep.evaluate.charts import draw
+
+    results = tabulate(context)
+    for warning in results.warnings:
+        context.notice("selection", warning, warning=True)
+    context.notice("selected", results.selection_reason)
+    write_results(context, results)
+    charts = draw(results, context.run.charts)
+    selected = results.selected
+    assert selected is not None
+    return {"selected": selected.label, "reason": results.selection_reason, "charts": [path.name for path in charts]}
+
+
+def tabulate(context: Context) -> Results:
+    """The results of what was measured so far, with the selected row marked."""
+    records = context.records.read()
+    base = next((record for record in records if record.kind == "base"), None)
+    if base is None:
+        raise DamagedArtifact(
+            "the base was not scored on these hold-outs", where=str(context.run.path), cure="Run `steep run` on it."
+        )
+    rows = [_row(record, base) for record in records]
+    kept = set(CheckpointCatalog(context.run.checkpoints).steps())
+    candidates = [index for index, row in enumerate(rows) if row.kind == "base" or row.step in kept]
+    chosen = select([rows[index] for index in candidates], context.spec.evaluation.forgetting_budget)
+    selection = type(chosen)(candidates[chosen.index], chosen.reason, chosen.warnings)
+    return Results(
+        name=context.spec.name,
+        base=context.spec.base.model or "from scratch",
+        forgetting_budget=context.spec.evaluation.forgetting_budget,
+        scores=mark(rows, selection),
+        selection_reason=selection.reason,
+        warnings=selection.warnings,
+        domain_bytes=sum(base.measured.domain_bytes.values()),
+        general_bytes=base.measured.general_bytes,
+    )
+
+
+def write_results(context: Context, results: Results) -> Path:
+    """Write `results.json`."""
+    write_atomic(context.run.results_file, results.model_dump_json(indent=1))
+    return context.run.results_file
+
+
+def _row(record: Record, base: Record) -> Score:
+    if record.kind == "base":
+        return base_score(record.measured)
+    return score_row(
+        record.kind,
+        record.measured,
+        base.measured,
+        step=record.step,
+        tokens_seen=record.tokens_seen,
+        alpha=record.alpha,
+    )
