@@ -1,0 +1,222 @@
+"""`make results`: what the engine does with real text, measured, as tables in docs/results.md.
+
+Every row is a whole `steep run`, kept below `runs/results`; one that is complete is not run again, and an interrupted one goes on.
+The material lies in ../shared/data. Groups: `recipes` (the packaged tiny base on two corpora) and `defaults` (novels-5M on 2.0M
+tokens of PEPs, what each ingredient contributes).
+
+    python benchmarks/results.py [--only TEXT] [--list] [--tables]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data"
+RUNS = ROOT / "runs" / "results"
+PAGE = ROOT / "docs" / "results.md"
+BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
+
+TINY_BASE = ROOT / "src" / "steep" / "data" / "tiny-base"
+NOVELS_BASE = DATA / "weights" / "novels-5M"
+CORPORA = {
+    "python_peps": {"path": str(DATA / "domain" / "python_peps"), "include": ["**/*.rst", "**/*.txt"]},
+    "medical_qa": {"path": str(DATA / "domain" / "medical_qa"), "text_field": "text"},
+}
+NOVELS = {"path": str(DATA / "general" / "novels"), "name": "novels", "split_documents": "paragraphs"}
+SPEECHES = {"path": str(DATA / "general" / "us_speeches"), "name": "speeches", "include": ["**/*.txt"]}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run: what differs from the defaults, and the words for its row."""
+
+    group: str
+    name: str
+    label: str
+    base: Path
+    corpus: str
+    budget: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def directory(self) -> Path:
+        return RUNS / self.group / self.name
+
+    def job(self) -> dict[str, Any]:
+        """The job spec. Novels are replay or, where they are not, a hold-out; the same text is scored in both cases."""
+        spec: dict[str, Any] = {
+            "name": self.name,
+            "base": str(self.base),
+            "corpus": {"sources": [CORPORA[self.corpus]], "holdout": "5%"},
+            "replay": {"source": "self"},
+            "training": {"budget": self.budget},
+            "evaluation": {"general": [NOVELS, SPEECHES], "forgetting_budget": 0.05},
+            "checkpoints": {"keep_last": 1},
+        }
+        for key, value in self.settings.items():
+            node = spec
+            *parents, last = key.split(".")
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            node[last] = value
+        return spec
+
+    def run(self) -> None:
+        """Run it, or go on with it."""
+        if (self.directory / "export" / "config.json").exists():
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        job = self.directory.with_suffix(".yaml")
+        job.write_text(yaml.safe_dump(self.job(), sort_keys=False))
+        command = [sys.executable, "-m", "steep.cli.main", "run", str(job), "--dir", str(self.directory)]
+        subprocess.run(command, check=True)
+
+    def results(self) -> dict[str, Any] | None:
+        file = self.directory / "results.json"
+        return json.loads(file.read_text()) if file.exists() else None
+
+    def seconds(self) -> float:
+        """Time of the train stage, all attempts together."""
+        reports = map(json.loads, (self.directory / "reports.jsonl").read_text().splitlines())
+        return sum(r.get("seconds", 0.0) for r in reports if r["kind"] == "stage" and r["stage"] == "train")
+
+
+def replay(source: dict[str, Any] | str, share: str | None) -> dict[str, Any]:
+    return {"source": source} if share is None else {"source": source, "share": share}
+
+
+def recipes() -> Iterator[Trial]:
+    for corpus in CORPORA:
+        variants = {
+            "none": ("no replay", {"source": "self", "share": 0.0}),
+            "novels-05": ("5 % novels", replay(NOVELS, "5%")),
+            "novels-10": ("10 % novels", replay(NOVELS, "10%")),
+            "novels-25": ("25 % novels", replay(NOVELS, "25%")),
+            "self": ("from self, preset", replay("self", None)),
+        }
+        for name, (label, value) in variants.items():
+            yield Trial("recipes", f"{corpus}-{name}", label, TINY_BASE, corpus, "1M tokens", {"replay": value})
+
+
+def defaults() -> Iterator[Trial]:
+    def trial(name: str, label: str, **settings: Any) -> Trial:
+        settings = {"replay": replay(NOVELS, None), **{key.replace("__", "."): v for key, v in settings.items()}}
+        return Trial("defaults", name, label, NOVELS_BASE, "python_peps", "2M tokens", settings)
+
+    for seed in (17, 18, 19):
+        yield trial(f"default-seed-{seed}", f"defaults, replay of novels, seed {seed}", seed=seed)
+    yield trial("rate-3e-4", "learning rate 3e-4", training__learning_rate=3e-4)
+    yield trial("cosine", "cosine schedule", training__schedule="cosine")
+    yield trial("no-replay", "no replay", replay={"source": "self", "share": 0.0})
+    yield trial("replay-10", "10 % replay", replay=replay(NOVELS, "10%"))
+    yield trial("replay-self", "replay from self", replay=replay("self", None))
+    yield trial("average", "average of the last fifth of the steps", training__average=0.2)
+
+
+def row(trial: Trial, results: dict[str, Any], score: dict[str, Any], label: str) -> list[str]:
+    base = results["scores"][0]
+    change = {name: score["general"][name] - bpb for name, bpb in base["general"].items()}
+    return [
+        label,
+        f"{score['tokens_seen'] / 1e6:.2f}M" if score["step"] else "-",
+        f"{score['domain_bpb']:.3f}",
+        f"{score['gain']:+.3f}" if score["step"] else "-",
+        *(f"{change[name]:+.3f}" if score["step"] else f"{base['general'][name]:.3f}" for name in sorted(change)),
+        "yes" if score["selected"] else "",
+        f"{trial.seconds():.0f}" if score["kind"] == "checkpoint" and score["step"] else "",
+    ]
+
+
+def table(trials: list[Trial]) -> str:
+    """The base, each run's last checkpoint and its selected model."""
+    lines: list[list[str]] = []
+    for trial in trials:
+        results = trial.results()
+        if results is None:
+            continue
+        scores = results["scores"]
+        general = sorted(scores[0]["general"])
+        if not lines:
+            lines += [
+                ["run", "tokens", "domain", "gain", *general, "selected", "seconds"],
+                row(trial, results, scores[0], "base"),
+            ]
+        last = max((s for s in scores if s["kind"] == "checkpoint"), key=lambda s: s["step"])
+        shown = [(last, trial.label)]
+        shown += [(s, f"{trial.label}; {s['alpha']:g} x it + base") for s in scores if s["kind"] == "interpolation"]
+        shown += [(s, f"{trial.label}; average") for s in scores if s["kind"] == "average"]
+        lines += [row(trial, results, score, label) for score, label in shown]
+    if not lines:
+        return "Not measured yet.\n"
+    head, *body = lines
+    rule = ["---"] + ["---:"] * (len(head) - 1)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *body)) + "\n"
+
+
+def seeds(trials: list[Trial]) -> str:
+    """Gain and novels forgetting of the last checkpoint over the seeds of the defaults."""
+    found = [trial.results() for trial in trials if trial.name.startswith("default-seed")]
+    rows = []
+    for results in filter(None, found):
+        last = max((s for s in results["scores"] if s["kind"] == "checkpoint"), key=lambda s: s["step"])
+        rows.append((last["gain"], last["general"]["novels"] - results["scores"][0]["general"]["novels"]))
+    if not rows:
+        return ""
+    gains, losses = zip(*rows, strict=True)
+    return (
+        f"Defaults over {len(rows)} seeds: gain {statistics.mean(gains):.3f} ({min(gains):.3f} to {max(gains):.3f}), "
+        f"novels {statistics.mean(losses):+.3f} ({min(losses):+.3f} to {max(losses):+.3f}).\n\n"
+    )
+
+
+def write_page(groups: dict[str, list[Trial]]) -> None:
+    """Put the tables between their markers in docs/results.md."""
+    text = PAGE.read_text() if PAGE.exists() else "# Results\n"
+    for name, trials in groups.items():
+        begin, end = BEGIN.format(name), END.format(name)
+        body = (seeds(trials) if name == "defaults" else "") + table(trials)
+        block = f"{begin}\n\n{body}\n{end}"
+        if begin in text:
+            head, _, rest = text.partition(begin)
+            text = head + block + rest.partition(end)[2]
+        else:
+            text += f"\n## {name}\n\n{block}\n"
+    PAGE.write_text(text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="trials whose group/name contains this")
+    parser.add_argument("--list", action="store_true", help="name the trials and stop")
+    parser.add_argument("--tables", action="store_true", help="write the tables of what was measured, run nothing")
+    options = parser.parse_args()
+    if not DATA.exists():
+        print("make results needs the material in ../shared/data, which is not here; nothing was measured.")
+        return 0
+    groups = {"defaults": list(defaults()), "recipes": list(recipes())}
+    chosen = [t for trials in groups.values() for t in trials if options.only in f"{t.group}/{t.name}"]
+    for trial in chosen:
+        if options.list:
+            print(f"{trial.group}/{trial.name}")
+        elif not options.tables:
+            print(f"=== {trial.group}/{trial.name}", flush=True)
+            trial.run()
+            write_page(groups)
+    if options.tables:
+        write_page(groups)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
