@@ -54,7 +54,7 @@ class Trial:
         return RUNS / self.group / self.name
 
     def job(self) -> dict[str, Any]:
-        """The job spec. Novels are replay or, where they are not, a hold-out; the same text is scored in both cases."""
+        """The job spec. Where novels are not the replay text, they are a general hold-out."""
         spec: dict[str, Any] = {
             "name": self.name,
             "base": str(self.base),
@@ -70,6 +70,8 @@ class Trial:
             for parent in parents:
                 node = node.setdefault(parent, {})
             node[last] = value
+        if isinstance(spec["replay"]["source"], dict):
+            spec["evaluation"]["general"] = [SPEECHES]  # a part of the replay text is always a hold-out of its own
         return spec
 
     def run(self) -> None:

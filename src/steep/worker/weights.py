@@ -37,13 +37,14 @@ class RunModels:
 
     def _weights(self, kind: Kind, step: int, alpha: float | None) -> dict[str, Tensor]:
         from steep.model.interpolate import interpolate
-        from steep.train.checkpoint import load_weights
+        from steep.train.checkpoint import load_average, load_weights
 
         if kind == "base":
             return self._base
-        self._catalog.verify(step)
-        trained = self._merged(load_weights(self._catalog, step, average=kind == "average"))
-        whole = {**self._base, **trained}
+        trained = load_weights(self._catalog, step)
+        if kind == "average":
+            trained |= load_average(self._catalog, step) or {}
+        whole = {**self._base, **self._merged(trained)}
         return whole if alpha is None else interpolate(self._base, whole, alpha)
 
     def _merged(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
