@@ -11,7 +11,7 @@ with_uv() {
     # uv does not read pip's settings; a mirror or a wheel folder that is set there shall serve here too.
     links="$(setting find-links)" && [ -z "$links" ] || export UV_FIND_LINKS="${UV_FIND_LINKS:-$links}"
     index="$(setting index-url)" && [ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
-    more="$(setting extra-index-url)" && [ -z "$more" ] || export UV_INDEX="${UV_INDEX:-$more}"
+    more="$(setting extra-index-url)" && [ -z "$more" ] || export UV_INDEX="${UV_INDEX:-$more}" UV_INDEX_STRATEGY=unsafe-best-match # as pip does
     .venv/bin/uv pip install --quiet --python .venv/bin/python -c constraints.txt -e "$what"
 }
 
