@@ -98,12 +98,12 @@ def _holdouts(results: Results) -> Figure:
     base = results.scores[0]
     line = [base, *sorted((s for s in results.scores if s.kind == "checkpoint" and _is_finite(s)), key=_tokens)]
     tokens = [score.tokens_seen for score in line]
-    figure = _card(6.4, f"{results.name}: learned and forgotten", _verdict(results))
-    labels = ["domain", "budget", *base.general]
+    figure = _card(6.4, f"{_clip(results.name, 44)}: learned and forgotten", _verdict(results))
+    labels = ["domain", "budget", *(_clip(name, 18) for name in base.general)]
     width = 0.862 - min(0.2, 0.0108 * max(len(label) for label in labels) + 0.006)
     upper = _panel(figure, (0.105, 0.475, width, 0.36))
     lower = _panel(figure, (0.105, 0.1, width, 0.305), sharex=upper)
-    look = {"marker": "o", "markersize": 5, "markeredgecolor": PAPER, "clip_on": False}
+    look: dict[str, Any] = {"marker": "o", "markersize": 5, "markeredgecolor": PAPER, "clip_on": False}
 
     domain = [score.domain_bpb for score in line]
     upper.axhline(base.domain_bpb, color=LIMIT, linewidth=1.0)
@@ -113,7 +113,7 @@ def _holdouts(results: Results) -> Figure:
         changes = [score.general.get(name, math.nan) - base.general[name] for score in line]
         color = GENERAL[index % len(GENERAL)]
         lower.plot(tokens, changes, color=color, linewidth=2.0, zorder=3, **look)
-        ends.append((name, changes[-1], color))
+        ends.append((_clip(name, 18), changes[-1], color))
     lower.axhline(0, color=LIMIT, linewidth=1.0)
     lower.axhline(results.forgetting_budget, color=LIMITED, linewidth=1.2, linestyle=DASHES)
     selected = results.selected
@@ -123,6 +123,7 @@ def _holdouts(results: Results) -> Figure:
         _ring(lower, (selected.tokens_seen, selected.forgetting), [])
     for axes in (upper, lower):
         axes.margins(y=0.16)
+        axes.yaxis.set_label_coords(-0.085, 0.5)
     lower.set_xlim(0, max([*tokens, selected.tokens_seen if selected else 0]) * 1.015)
     upper.tick_params(labelbottom=False)
     upper.set_ylabel("domain, bits per byte", labelpad=8)
@@ -130,7 +131,6 @@ def _holdouts(results: Results) -> Figure:
     lower.set_xlabel("tokens seen", labelpad=8)
     lower.xaxis.set_major_formatter(_ticks(format_tokens))
     lower.yaxis.set_major_formatter(_ticks(_signed))
-    figure.align_ylabels()
     _label_ends(upper, [("base", base.domain_bpb, MUTED), ("domain", domain[-1], DOMAIN)])
     _label_ends(lower, [*ends, ("budget", results.forgetting_budget, LIMITED)])
     return figure
@@ -154,7 +154,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
 
 def _tradeoff(results: Results) -> Figure:
     """Gain to the right, forgetting upwards; the frontier joins those that nothing beats on both."""
-    figure = _card(5.6, f"{results.name}: gain against forgetting", _verdict(results))
+    figure = _card(5.6, f"{_clip(results.name, 44)}: gain against forgetting", _verdict(results))
     axes = _panel(figure, (0.105, 0.125, 0.855, 0.62))
     scores = [score for score in results.scores if _is_finite(score)]
     budget = results.forgetting_budget
@@ -184,8 +184,8 @@ def _tradeoff(results: Results) -> Figure:
     axes.axhline(budget, color=LIMITED, linewidth=1.2, linestyle=DASHES, zorder=1, label=f"budget {budget:g}")
     selected = results.selected
     if selected is not None and _is_finite(selected):
-        points = list(zip(_gains(scores), _losses(scores), strict=True))
-        _ring(axes, (selected.gain, selected.forgetting), points)
+        around = list(zip(_gains(scores), _losses(scores), strict=True))
+        _ring(axes, (selected.gain, selected.forgetting), around)
     axes.set_xlabel("gain on the domain, bits per byte", labelpad=8)
     axes.set_ylabel("forgetting, worst general hold-out", labelpad=8)
     axes.xaxis.set_major_formatter(_ticks(_signed))
@@ -235,16 +235,16 @@ def _losses(scores: Sequence[Score]) -> list[float]:
 def _verdict(results: Results) -> str:
     selected = results.selected
     if selected is None:
-        return f"base: {results.base.rstrip('/').rsplit('/', 1)[-1]}"
+        return f"base: {_clip(results.base.rstrip('/').rsplit('/', 1)[-1], 60)}"
     if selected.kind == "base":
         return "nothing that was measured is better than the base"
-    lost = (
-        f"{selected.forgetting:+.3f} forgotten"
-        if selected.forgetting > 0
-        else f"{selected.forgetting:+.3f}, nothing forgotten"
-    )
-    where = f" on {selected.worst_general}, the worst of general text" if selected.worst_general else ""
-    return f"selected {selected.label}: {selected.gain:.3f} bits per byte gained on the domain, {lost}{where}"
+    where = f" on {_clip(selected.worst_general, 24)}" if selected.worst_general else ""
+    numbers = f"gain {selected.gain:.3f} on the domain, forgetting {selected.forgetting:+.3f}{where}, in bits per byte"
+    return f"selected {selected.label}: {numbers}"
+
+
+def _clip(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _tokens(score: Score) -> int:
