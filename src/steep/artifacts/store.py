@@ -1,0 +1,270 @@
+"""Where copies of artifacts are kept: a directory or an S3-compatible bucket, behind one small contract.
+
+An S3 store takes its credentials, region and endpoint from the usual variables (`AWS_ACCESS_KEY_ID`,
+`AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`). An object appears whole or not at all, in both kinds.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+from steep.artifacts.files import atomic_writer, full_disk_stops, sync_directory
+from steep.spec.errors import DamagedArtifact, InvalidInput, OutOfSpace, SteepError
+
+_CHUNK_BYTES = 8 << 20
+
+
+class StoreUnavailable(SteepError):
+    """A store did not do what it was asked to, and may do so later."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object in a store."""
+
+    key: str
+    size_bytes: int
+
+
+class Store(Protocol):
+    """Objects by key. Keys are relative, with `/` between their parts.
+
+    Every method may raise `StoreUnavailable`.
+    """
+
+    def put(self, key: str, content: Path | bytes, *, if_absent: bool = False) -> bool:
+        """Store a file's content, or bytes. With `if_absent`, an object that is there stays; returns whether it was put."""
+
+    def read(self, key: str) -> bytes:
+        """A small object's bytes. Raises DamagedArtifact when it is not there."""
+
+    def get(self, key: str, target: Path) -> None:
+        """Copy an object to a new file, synced. Raises DamagedArtifact when it is not there."""
+
+    def list(self, prefix: str = "") -> list[StoredObject]:
+        """Objects below a prefix, by key. The prefix ends at a `/`: `a` does not match `ab`."""
+
+    def delete(self, key: str) -> None:
+        """Delete an object; one that is not there is fine."""
+
+    def exists(self, key: str) -> bool:
+        """Whether an object is there."""
+
+
+def open_store(url: str) -> Store:
+    """The store at `s3://bucket/prefix`, or in a directory (a path or `file://` URL).
+
+    Raises:
+        InvalidInput: neither.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return DirectoryStore(Path(url))
+    if scheme == "file":
+        return DirectoryStore(Path(rest))
+    if scheme == "s3":
+        bucket, _, prefix = rest.partition("/")
+        if bucket:
+            return S3Store(bucket, prefix)
+    raise InvalidInput("is not a store", where=url, cure="Give s3://bucket/prefix or the path of a directory.")
+
+
+class DirectoryStore:
+    """Objects as files below a directory, on another disk or a shared file system. Satisfies `Store`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def put(self, key: str, content: Path | bytes, *, if_absent: bool = False) -> bool:
+        """See `Store.put`."""
+        target = self._path(key)
+        with _directory_failures(target):
+            if not if_absent:
+                self._write(target, content)
+                return True
+            candidate = target.with_name(f".{target.name}.{os.getpid()}.candidate")
+            self._write(candidate, content)
+            try:
+                os.link(candidate, target)
+                sync_directory(target.parent)
+                return True
+            except FileExistsError:
+                return False
+            finally:
+                candidate.unlink()
+
+    def read(self, key: str) -> bytes:
+        """See `Store.read`."""
+        with _directory_failures(self._path(key)):
+            return self._path(key).read_bytes()
+
+    def get(self, key: str, target: Path) -> None:
+        """See `Store.get`."""
+        with _directory_failures(self._path(key)), open(self._path(key), "rb") as source:
+            _save(iter(lambda: source.read(_CHUNK_BYTES), b""), target)
+
+    def list(self, prefix: str = "") -> list[StoredObject]:
+        """See `Store.list`."""
+        with _directory_failures(self.root):
+            files = [path for path in self._path(prefix).rglob("*") if path.is_file() and not path.name.startswith(".")]
+            found = [StoredObject(path.relative_to(self.root).as_posix(), path.stat().st_size) for path in files]
+            return sorted(found, key=lambda one: one.key)
+
+    def delete(self, key: str) -> None:
+        """See `Store.delete`. Directories that became empty go too."""
+        with _directory_failures(self._path(key)):
+            self._path(key).unlink(missing_ok=True)
+            parent = self._path(key).parent
+            while parent != self.root and parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+                parent = parent.parent
+
+    def exists(self, key: str) -> bool:
+        """See `Store.exists`."""
+        with _directory_failures(self._path(key)):
+            return self._path(key).is_file()
+
+    def _path(self, key: str) -> Path:
+        path = self.root / key
+        if ".." in Path(key).parts or Path(key).is_absolute():
+            raise InvalidInput(f"{key!r} is not a key", where=str(self.root), cure="Use a relative key without `..`.")
+        return path
+
+    def _write(self, target: Path, content: Path | bytes) -> None:
+        try:
+            with atomic_writer(target) as stream:
+                if isinstance(content, bytes):
+                    stream.write(content)
+                else:
+                    with open(content, "rb") as source:
+                        shutil.copyfileobj(source, stream, _CHUNK_BYTES)
+        except OutOfSpace as error:  # over there; that must not pause the run here
+            raise _unavailable(str(target), error) from error
+
+
+class S3Store:
+    """Objects in an S3-compatible bucket. Satisfies `Store`."""
+
+    def __init__(self, bucket: str, prefix: str = "") -> None:
+        from obstore.store import S3Store as Client
+
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        self.where = f"s3://{bucket}/{prefix}"
+        self._client = Client(
+            bucket,
+            prefix=prefix or None,
+            config={"endpoint": endpoint} if endpoint else None,
+            client_options={"allow_http": endpoint.startswith("http://"), "timeout": "10 minutes"},
+            # waiting longer is the caller's business, who knows whether anybody waits
+            retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=30)},
+        )
+
+    def put(self, key: str, content: Path | bytes, *, if_absent: bool = False) -> bool:
+        """See `Store.put`."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        with self._failures(key):
+            try:
+                obstore.put(
+                    self._client,
+                    key,
+                    content,
+                    mode="create" if if_absent else "overwrite",
+                    chunk_size=_CHUNK_BYTES,
+                    max_concurrency=4,
+                )
+            except AlreadyExistsError:
+                return False
+            return True
+
+    def read(self, key: str) -> bytes:
+        """See `Store.read`."""
+        import obstore
+
+        with self._failures(key):
+            return bytes(obstore.get(self._client, key).bytes())
+
+    def get(self, key: str, target: Path) -> None:
+        """See `Store.get`."""
+        import obstore
+
+        with self._failures(key):
+            _save(obstore.get(self._client, key).stream(min_chunk_size=_CHUNK_BYTES), target)
+
+    def list(self, prefix: str = "") -> list[StoredObject]:
+        """See `Store.list`."""
+        import obstore
+
+        with self._failures(prefix):
+            pages = obstore.list(self._client, prefix or None)
+            found = [StoredObject(entry["path"], entry["size"]) for page in pages for entry in page]
+            return sorted(found, key=lambda one: one.key)
+
+    def delete(self, key: str) -> None:
+        """See `Store.delete`."""
+        import obstore
+
+        with self._failures(key):
+            try:
+                obstore.delete(self._client, key)
+            except FileNotFoundError:
+                return
+
+    def exists(self, key: str) -> bool:
+        """See `Store.exists`."""
+        import obstore
+
+        with self._failures(key):
+            try:
+                obstore.head(self._client, key)
+            except FileNotFoundError:
+                return False
+            return True
+
+    @contextmanager
+    def _failures(self, key: str) -> Iterator[None]:
+        from obstore.exceptions import BaseError, NotFoundError
+
+        try:
+            yield
+        except (NotFoundError, FileNotFoundError) as error:
+            raise _absent(f"{self.where}/{key}") from error
+        except (BaseError, PermissionError, ValueError) as error:
+            raise _unavailable(f"{self.where}/{key}", error) from error
+
+
+def _save(chunks: Any, target: Path) -> None:
+    with full_disk_stops(target), open(target, "wb") as stream:
+        for chunk in chunks:
+            stream.write(chunk)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@contextmanager
+def _directory_failures(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise _absent(str(where)) from error
+    except OSError as error:
+        raise _unavailable(str(where), error) from error
+
+
+def _absent(where: str) -> DamagedArtifact:
+    return DamagedArtifact("is not in the store", where=where, cure="Choose another checkpoint, or another store.")
+
+
+def _unavailable(where: str, error: Exception) -> StoreUnavailable:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return StoreUnavailable(
+        f"the store failed: {first[:300]}", where=where, cure="Check its address, credentials and free space."
+    )
