@@ -1,7 +1,7 @@
 """How much memory training takes, part by part, and the largest microbatch that fits.
 
-The activation counts are those of a transformer block with a gated MLP, RMS norms that compute in fp32 and an attention
-kernel that keeps no score matrix; the loss never holds more than one chunk of logits.
+The activation counts are those of a transformer block with a gated MLP and an attention kernel that keeps no score matrix;
+the loss never holds more than one chunk of logits.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from steep.spec.units import format_bytes
 
 LOSS_CHUNK_TOKENS = 1024
 HEADROOM = 0.9  # of the memory that is free: allocators fragment, and libraries keep workspaces
+# bytes that a block keeps for the backward pass, a token, per unit of hidden size and of MLP width: counted on the tensors that
+# autograd saves of Llama blocks of three shapes, rounded up (the bf16 copies of the weights are counted as weights)
+BLOCK_BYTES = {"bf16": (34, 9), "fp32": (42, 17)}
 EFFICIENT_TOKENS = {"cpu": 8192, "cuda": 32768, "mps": 8192}  # a larger microbatch is not faster
 
 
@@ -79,8 +82,8 @@ def estimate(
     held = facts.parameters + (0 if lora is None else trained)
     width = 2 if precision == "bf16" else 4
     weights = 4 * held + (2 * held if precision == "bf16" else 0) + (4 * trained if average else 0)
-    # a block: two norms (input, fp32 copy, result), q k v with the rotated q and k, attention output, two residuals; MLP: 4 wide tensors
-    block = microbatch_tokens * (width * (12 * facts.hidden_size + 4 * facts.mlp_width) + 8 * facts.hidden_size)
+    per_hidden, per_mlp = BLOCK_BYTES[precision]
+    block = microbatch_tokens * (per_hidden * facts.hidden_size + per_mlp * facts.mlp_width)
     residual = microbatch_tokens * facts.hidden_size * width
     activations = facts.num_layers * residual + block if activation_checkpointing else facts.num_layers * block
     # logits of a chunk, their probabilities and gradient in fp32, and the hidden states' gradient
