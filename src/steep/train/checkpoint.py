@@ -30,6 +30,7 @@ from steep.artifacts.files import full_disk_stops, write_atomic
 from steep.train.snapshot import Snapshot
 from steep.train.statetensors import (
     average_targets,
+    average_tensors,
     fingerprint,
     model_tensors,
     optimizer_targets,
@@ -106,7 +107,7 @@ class CheckpointWriter:
         files = {
             "weights": weights,
             "optimizer": dict(optimizer_tensors(state)),
-            "average": {f"average.{name}": value for name, value in (state.average or {}).items()},
+            "average": average_tensors(state),
             "rng": rng_states(state.model),
         }
         parts = {f"{kind}-00000.safetensors": plan_parts(tensors) for kind, tensors in files.items() if tensors}

@@ -42,8 +42,9 @@ def model_tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors: dict[str, Tensor] = {}
     tied: dict[str, str] = {}
     seen: dict[int, str] = {}
+    prefix = _language_model_prefix(model)
     for raw, value in model.state_dict(keep_vars=True).items():
-        name = _plain(raw)
+        name = _plain(raw, prefix)
         if isinstance(value, nn.Parameter) and not value.requires_grad:
             continue
         if id(value) in seen:
@@ -54,14 +55,33 @@ def model_tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, tied
 
 
-def _plain(name: str) -> str:
+def _language_model_prefix(model: nn.Module) -> str:
+    """Where in the root that is trained the language model itself sits; names in a checkpoint are the latter's own."""
+    for name, module in model.named_modules():
+        if hasattr(module, "save_pretrained"):
+            return f"{_unwrapped(name)}." if name else ""
+    return ""
+
+
+def _unwrapped(name: str) -> str:
     for wrapper in _WRAPPERS:
-        name = name.replace(wrapper, "")
+        name = f"{name}.".replace(wrapper, "").removesuffix(".")
     return name
 
 
+def _plain(name: str, prefix: str) -> str:
+    return _unwrapped(name).removeprefix(prefix)
+
+
+def _parameter_names(model: nn.Module) -> dict[str, str]:
+    """Names in a checkpoint by names in the root that is trained."""
+    prefix = _language_model_prefix(model)
+    return {name: _plain(name, prefix) for name, _ in model.named_parameters()}
+
+
 def _weight_names(model: nn.Module) -> dict[int, str]:
-    return {id(parameter): _plain(name) for name, parameter in model.named_parameters()}
+    names = _parameter_names(model)
+    return {id(parameter): names[name] for name, parameter in model.named_parameters()}
 
 
 def optimizer_tensors(state: TrainingState) -> Iterator[tuple[str, Tensor]]:
@@ -97,19 +117,25 @@ def optimizer_targets(state: TrainingState, files: TensorFiles) -> dict[str, Ten
     return targets
 
 
+def average_tensors(state: TrainingState) -> dict[str, Tensor]:
+    """The average of the weights, named after them; empty when there is none."""
+    names = _parameter_names(state.model)
+    return {f"average.{names[name]}": value for name, value in (state.average or {}).items()}
+
+
 def average_targets(state: TrainingState, files: TensorFiles) -> dict[str, Tensor]:
     """A new average of the weights to be filled, when the files have one; else the state has none either."""
-    stored = [name for name in files.parts if name.startswith("average.")]
-    if not stored:
-        state.average = None
-        return {}
-    like = state.average or model_tensors(state.model)[0]
+    stored = {name for name in files.parts if name.startswith("average.")}
     average = {}
-    for full in stored:
-        name = full.removeprefix("average.")
-        average[name] = torch.empty_like(like[name], dtype=files.dtype(full), requires_grad=False)
-    state.average = average
-    return {f"average.{name}": value for name, value in average.items()}
+    targets = {}
+    parameters = dict(state.model.named_parameters())
+    for name, plain in _parameter_names(state.model).items():
+        if (full := f"average.{plain}") in stored:
+            like = (state.average or parameters)[name]
+            average[name] = torch.empty_like(like, dtype=files.dtype(full), requires_grad=False)
+            targets[full] = average[name]
+    state.average = average or None
+    return targets
 
 
 def training_record(state: TrainingState) -> dict[str, Any]:
