@@ -31,6 +31,9 @@ class Screen(Protocol):
     def show(self, report: Report) -> None:
         """Take in one report; what is drawn follows."""
 
+    def recall(self, report: Report) -> None:
+        """Take in a report of an earlier go, which is not news."""
+
     def say(self, text: str) -> None:
         """A sentence of the command's own."""
 
@@ -58,6 +61,11 @@ class PlainScreen:
         if line:
             self.say(line)
 
+    def recall(self, report: Report) -> None:
+        """See `Screen`."""
+        if not isinstance(report, NoticeReport):
+            self._view.add(report)
+
     def say(self, text: str) -> None:
         """See `Screen`."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -79,6 +87,11 @@ class LiveScreen:
     def show(self, report: Report) -> None:
         """See `Screen`."""
         self._view.add(report)
+
+    def recall(self, report: Report) -> None:
+        """See `Screen`."""
+        if not isinstance(report, NoticeReport):
+            self._view.add(report)
 
     def say(self, text: str) -> None:
         """See `Screen`."""

@@ -141,7 +141,7 @@ def act(action: str, arguments: dict[str, Any], run: Path | None = None) -> dict
     command = [sys.executable, "-m", "steep.worker", "--action", action, "--arguments", json.dumps(arguments)]
     if run is not None:
         command.append(str(run))
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     try:
         answer: dict[str, Any] = json.loads(lines[-1])

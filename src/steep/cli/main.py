@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
         given = [argument for argument in given if argument != "--debug"]
     try:
         app(args=given, prog_name="steep")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last resort: whatever it is, the user must be told
         from steep.cli.output import explain
 
         sys.exit(explain(error))

@@ -1,0 +1,23 @@
+"""Where things lie by default, and how paths are shown."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def shown(path: Path) -> str:
+    """Relative to where the user stands when it lies below, absolute otherwise."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) and path != here else str(path)
+
+
+def default_run(name: str) -> Path:
+    """The run directory of a job for which none was given."""
+    return Path("runs") / name
+
+
+def cache_directory() -> Path:
+    """Where things lie that can always be made again."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "steep"

@@ -1,0 +1,45 @@
+"""`steep score`: bits per byte of any model on any text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def score(
+    model: str = typer.Argument(metavar="MODEL", help="A directory or a hub id; RUN/export for a run's result."),
+    text: list[Path] = typer.Option(..., "--text", help="File or directory of text; give it again for more."),
+    max_tokens: str = typer.Option("100k", "--max-tokens", help="Tokens scored of each at most."),
+    trust_remote_code: bool = typer.Option(False, "--trust-remote-code", help="Run code that comes with the model."),
+    json: bool = typer.Option(False, "--json", help="Print the answer as JSON."),
+) -> None:
+    """Score a model on text, in bits per byte, which do not depend on its tokenizer: lower is better."""
+    from steep.cli.launch import act
+    from steep.cli.output import print_json
+    from steep.spec.errors import InvalidInput
+    from steep.spec.units import format_bytes, format_tokens, parse_tokens
+
+    try:
+        most = parse_tokens(max_tokens)
+    except ValueError as error:
+        raise InvalidInput(str(error), where="--max-tokens", cure="Write it like 100k.") from None
+    for path in text:
+        if not path.exists():
+            raise InvalidInput("there is no such file or directory", where=str(path), cure="Check the path.")
+    answer = act(
+        "score",
+        {
+            "model": str(Path(model).resolve()) if Path(model).exists() else model,
+            "text": [str(path.resolve()) for path in text],
+            "max_tokens": most,
+            "trust_remote_code": trust_remote_code,
+        },
+    )
+    if json:
+        print_json(answer)
+        return
+    print(
+        f"{answer['bpb']:.4f} bits per byte over {format_bytes(answer['text_bytes'])}, "
+        f"{format_tokens(answer['tokens'])} tokens"
+    )

@@ -1,0 +1,137 @@
+"""`steep watch`, `steep status`, `steep plot`: look at a run, at work or finished."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from steep.artifacts.rundir import RunDirectory
+    from steep.cli.view import View
+
+RunArgument = typer.Argument(metavar="RUN", help="A run directory.")
+
+
+def watch(directory: Path = RunArgument) -> None:
+    """Watch a run at work, or see how a finished one went. Ctrl-C leaves it at work."""
+    from rich.console import Console
+
+    from steep.artifacts.rundir import RunDirectory
+    from steep.cli.follow import follow
+    from steep.cli.summary import show
+
+    run = RunDirectory.existing(directory)
+    console = Console()
+    try:
+        error = follow(run, console, history=True)
+    except KeyboardInterrupt:
+        console.print("Left; the run goes on.")
+        return
+    if error is not None:
+        raise error
+    show(run, console)
+
+
+def status(directory: Path = RunArgument, json: bool = typer.Option(False, "--json", help="Print it as JSON.")) -> None:
+    """Where a run stands: its stages, its last step, its checkpoints, what it warned of."""
+    from steep.artifacts.rundir import RunDirectory
+    from steep.cli.output import print_json
+
+    run = RunDirectory.existing(directory)
+    view = _view(run)
+    facts = _facts(run, view)
+    if json:
+        print_json(facts)
+        return
+    _print_status(facts, view)
+
+
+def _view(run: RunDirectory) -> View:
+    from steep.cli.tail import Tail
+    from steep.cli.view import View
+
+    view = View()
+    for report in Tail(run.reports_file).read():
+        view.add(report)
+    return view
+
+
+def _facts(run: RunDirectory, view: View) -> dict[str, Any]:
+    from steep.artifacts.checkpoints import CheckpointCatalog
+    from steep.cli.launch import is_busy
+    from steep.spec.stages import ORDER
+
+    busy = is_busy(run)
+    step = view.step
+    results = run.results()
+    selected = None if results is None else results.selected
+    return {
+        "run": str(run.path),
+        "name": run.spec().name,
+        "working": busy,
+        "stages": {str(stage): _stage_state(run, view, stage, busy) for stage in ORDER},
+        "step": None if step is None else step.step,
+        "total_steps": None if step is None else step.total_steps,
+        "tokens_seen": None if step is None else step.tokens_seen,
+        "loss": None if step is None else step.loss,
+        "tokens_per_second": None if step is None else step.tokens_per_second,
+        "remaining_seconds": view.remaining_seconds if busy else None,
+        "checkpoints": CheckpointCatalog(run.checkpoints).steps() if run.checkpoints.is_dir() else [],
+        "selected": None if selected is None else selected.model_dump(mode="json"),
+        "warnings": list(dict.fromkeys(notice.message for notice in view.notices if notice.level != "info")),
+    }
+
+
+def _stage_state(run: RunDirectory, view: View, stage: Any, busy: bool) -> str:
+    """complete, working, stopped, failed or waiting."""
+    report = view.stages.get(stage)
+    if report is not None and report.event == "started":
+        return "working" if busy else "stopped"
+    if report is not None and report.event == "failed":
+        return "failed"
+    return "complete" if run.completion(stage) is not None else "waiting"
+
+
+def _print_status(facts: dict[str, Any], view: View) -> None:
+    from rich.console import Console
+
+    from steep.cli.console import evaluation_cells
+    from steep.spec.units import format_seconds, format_tokens
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{facts['name']} in {facts['run']}: {'at work' if facts['working'] else 'not at work'}")
+    console.print("  ".join(f"{stage}: {state}" for stage, state in facts["stages"].items()))
+    if facts["step"] is not None:
+        of = f" of {facts['total_steps']}" if facts["total_steps"] else ""
+        left = facts["remaining_seconds"]
+        console.print(
+            f"step {facts['step']}{of}, loss {facts['loss']:.3f}, {format_tokens(facts['tokens_seen'])} tokens seen, "
+            f"{format_tokens(facts['tokens_per_second'])} tokens/s" + (f", {format_seconds(left)} left" if left else "")
+        )
+    for step in sorted(view.evaluations):
+        name, domain, gain, general, forgetting = evaluation_cells(view, step)
+        console.print(f"  {name:<12} domain {domain}  gain {gain}  general {general}  forgetting {forgetting}")
+    if facts["checkpoints"]:
+        console.print("checkpoints at steps " + ", ".join(str(step) for step in facts["checkpoints"]))
+    for warning in facts["warnings"]:
+        console.print(f"warning: {warning}")
+
+
+def plot(
+    directory: Path = RunArgument, json: bool = typer.Option(False, "--json", help="Print the paths as JSON.")
+) -> None:
+    """Draw the charts of a run from what was measured so far: hold-outs over tokens, gain against forgetting."""
+    from steep.artifacts.rundir import RunDirectory
+    from steep.cli.output import print_json
+    from steep.cli.paths import shown
+    from steep.cli.plotting import draw_run
+
+    run = RunDirectory.existing(directory)
+    paths = draw_run(run, _view(run))
+    if json:
+        print_json([str(path) for path in paths])
+    else:
+        for path in paths:
+            print(shown(path))
