@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steep.evaluate.compare import Measurement, base_score, frontier, score_row
@@ -64,6 +64,7 @@ def test_measurements_survive_json() -> None:
 POINTS = st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=1, max_size=15)
 
 
+@settings(deadline=None)
 @given(POINTS)
 def test_the_frontier_holds_those_that_nothing_beats(points: list[tuple[int, int]]) -> None:
     rows = [

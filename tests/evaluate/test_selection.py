@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steep.evaluate.selection import TIE_BPB, mark, select
@@ -88,6 +88,7 @@ ROWS = st.lists(
 BUDGETS = st.floats(0, 0.3)
 
 
+@settings(deadline=None)
 @given(ROWS, BUDGETS)
 def test_nothing_allowed_beats_the_choice(rows: list[Score], budget: float) -> None:
     table = [BASE, *rows]
@@ -107,6 +108,7 @@ def test_nothing_allowed_beats_the_choice(rows: list[Score], budget: float) -> N
         assert picked.index == 0
 
 
+@settings(deadline=None)
 @given(ROWS, BUDGETS, BUDGETS)
 def test_a_larger_budget_never_gains_less(rows: list[Score], one: float, other: float) -> None:
     table = [BASE, *rows]
@@ -115,6 +117,7 @@ def test_a_larger_budget_never_gains_less(rows: list[Score], one: float, other: 
         assert large.gain >= small.gain - TIE_BPB
 
 
+@settings(deadline=None)
 @given(ROWS, BUDGETS, st.randoms(use_true_random=False))
 def test_order_of_rows_decides_only_between_equals(rows: list[Score], budget: float, random: Any) -> None:
     shuffled = random.sample(rows, len(rows))

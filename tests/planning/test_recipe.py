@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steep.planning.facts import Facts
@@ -141,6 +141,7 @@ def test_too_little_memory_is_refused_with_the_numbers() -> None:
         derive(spec(), facts(parameters=1_000_000_000, memory_bytes=100_000_000))
 
 
+@settings(deadline=None)
 @given(
     parameters=st.integers(10**5, 10**11),
     train_tokens=st.integers(1_000, 10**11),
@@ -165,6 +166,7 @@ def test_recipes_are_sound(
     assert all(decision.reason and decision.value for decision in recipe.explain())
 
 
+@settings(deadline=None)
 @given(st.integers(10**5, 10**11), st.integers(10**5, 10**11))
 def test_a_larger_base_never_gets_a_higher_rate(one: int, other: int) -> None:
     small, large = (

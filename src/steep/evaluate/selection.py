@@ -26,7 +26,7 @@ def select(scores: Sequence[Score], forgetting_budget: float) -> Selection:
 
     Checkpoints, averages and interpolations compete alike. Of those that gain anything (more than `TIE_BPB`) and forget no
     more than the budget, the one with most gain wins; differences up to `TIE_BPB` go to the one that saw fewer
-    tokens, then to the one that stands first. When none qualifies, the least forgetting of those that gain is taken,
+    tokens, then to the one that forgets less, then to the one that stands first. When none qualifies, the least forgetting of those that gain is taken,
     with a warning. The base is chosen only when nothing gains.
 
     Args:
@@ -72,7 +72,7 @@ def mark(scores: Sequence[Score], selection: Selection) -> tuple[Score, ...]:
 
 
 def _earliest(scores: Sequence[Score], among: Sequence[int]) -> int:
-    return min(among, key=lambda i: (scores[i].tokens_seen, scores[i].step, i))
+    return min(among, key=lambda i: (scores[i].tokens_seen, scores[i].step, scores[i].forgetting, -scores[i].gain, i))
 
 
 def _where(row: Score) -> str:
