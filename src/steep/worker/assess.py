@@ -47,7 +47,9 @@ def work(context: Context) -> dict[str, Any]:
     model = context.load_base()
     facts = _facts(context, model)
     recipe = derive(context.spec, facts)
-    check_disk(estimate_disk(facts, recipe, context.spec.checkpoints), _free_bytes(context.run.path), str(context.run.path))
+    check_disk(
+        estimate_disk(facts, recipe, context.spec.checkpoints), _free_bytes(context.run.path), str(context.run.path)
+    )
     if context.spec.base.from_scratch is None:
         _sample(context, model, recipe)
     measured = context.measure(model, Stage.ASSESS)

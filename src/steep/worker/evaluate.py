@@ -69,9 +69,7 @@ def _interpolations(context: Context, models: RunModels) -> None:
         if (best.step, alpha) not in known:
             _go_on(context)
             measured = context.measure(models.load("interpolation", best.step, alpha), Stage.EVALUATE)
-            context.records.write(
-                "interpolation", measured, step=best.step, tokens_seen=best.tokens_seen, alpha=alpha
-            )
+            context.records.write("interpolation", measured, step=best.step, tokens_seen=best.tokens_seen, alpha=alpha)
 
 
 def _tasks(context: Context, models: RunModels) -> None:

@@ -1,0 +1,113 @@
+"""Single things that need a model, for whoever may not import one: `python -m steep.worker --action NAME --arguments JSON`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from steep.artifacts.checkpoints import CheckpointCatalog
+from steep.artifacts.rundir import RunDirectory
+from steep.spec.errors import InvalidInput
+from steep.spec.job import Source
+from steep.spec.results import Score
+from steep.spec.stages import Stage
+from steep.worker.context import Context
+
+
+def act(action: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Do one thing; returns its answer as JSON values.
+
+    Raises:
+        InvalidInput: there is no such action, or what it is to work on is wrong.
+    """
+    if action not in ACTIONS:
+        raise InvalidInput(f"there is no action {action!r}", where="--action", cure=f"Choose among {', '.join(ACTIONS)}.")
+    return ACTIONS[action](**arguments)
+
+
+def score(model: str, text: list[str], max_tokens: int, trust_remote_code: bool = False) -> dict[str, Any]:
+    """Bits per byte of any model on any text: files and directories, read as a corpus would be."""
+    import torch
+
+    from steep.model.load import load_model
+    from steep.model.score import score_text
+
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    loaded = load_model(model, trust_remote_code=trust_remote_code).to(device)
+    texts = itertools.chain.from_iterable(_texts(path) for path in text)
+    result = score_text(loaded, model, texts, max_tokens=max_tokens)
+    if result.text_bytes == 0:
+        raise InvalidInput("hold no text", where=", ".join(text), cure="Give files with text in them.")
+    return {
+        "model": model,
+        "bpb": result.bpb,
+        "nats": result.nats,
+        "tokens": result.tokens,
+        "text_bytes": result.text_bytes,
+    }
+
+
+def evaluate(run: str, step: int, tasks: list[str]) -> dict[str, Any]:
+    """Score one checkpoint of a run, with further tasks where asked, and put it into the run's table."""
+    from steep.worker.select import tabulate, write_results
+    from steep.worker.weights import RunModels
+
+    context = _quiet_context(run)
+    with context.run.lock():
+        manifest = CheckpointCatalog(context.run.checkpoints).get(step)
+        model = RunModels(context).load("checkpoint", step)
+        measured = context.measure(model, Stage.EVALUATE)
+        if tasks:
+            from steep.evaluate.tasks import evaluate_tasks
+
+            measured = measured.model_copy(update={"tasks": evaluate_tasks(model, context.tokenizer, tasks)})
+        context.records.write("checkpoint", measured, step=step, tokens_seen=manifest.tokens_seen)
+        results = tabulate(context)
+        write_results(context, results)
+    return _row(results.scores, step).model_dump(mode="json")
+
+
+def export(run: str, step: int, out: str, alpha: float | None = None) -> dict[str, Any]:
+    """Export one checkpoint of a run, or its mix with the base."""
+    from steep.worker.export import export_row
+    from steep.worker.select import tabulate
+    from steep.worker.weights import RunModels
+
+    context = _quiet_context(run)
+    with context.run.lock():
+        results = tabulate(context)
+        row = _row(results.scores, step)
+        if alpha is not None:
+            row = row.model_copy(update={"kind": "interpolation", "alpha": alpha})
+        return {"out": out, **export_row(context, RunModels(context), results, row, Path(out))}
+
+
+ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {"score": score, "evaluate": evaluate, "export": export}
+
+
+def _quiet_context(run: str) -> Context:
+    from steep.train.observer import Silent
+
+    directory = RunDirectory.existing(run)
+    return Context(run=directory, spec=directory.spec(), observer=Silent(), should_stop=lambda: None)
+
+
+def _row(scores: tuple[Score, ...], step: int) -> Score:
+    found = next((row for row in scores if row.kind == "checkpoint" and row.step == step), None)
+    if found is None:
+        raise InvalidInput(
+            f"checkpoint {step} was not measured", where="step", cure="`steep checkpoints evaluate` measures it."
+        )
+    return found
+
+
+def _texts(path: str) -> Iterator[str]:
+    from steep.corpus.document import Document
+    from steep.corpus.extract import extract
+    from steep.corpus.sources import list_files
+
+    source = Source(path=path)
+    for file in list_files("text", source):
+        yield from (item.text for item in extract(file, source) if isinstance(item, Document))
