@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from steep.spec.job import JobSpec
 
 JobFile = typer.Argument(metavar="JOB.yaml", help="The job spec, YAML or TOML.")
-RunOption = typer.Option("--dir", metavar="RUN", help="The run directory; runs/<name> by default.", show_default=False)
-SetOption = typer.Option("--set", metavar="KEY=VALUE", help="Change a field, such as training.learning_rate=1e-5.")
-JsonOption = typer.Option("--json", help="Print the answer as JSON.")
+RunOption = typer.Option(
+    None, "--dir", metavar="RUN", help="The run directory; runs/<name> by default.", show_default=False
+)
+SetOption = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a field, such as training.learning_rate=1e-5.")
+JsonOption = typer.Option(False, "--json", help="Print the answer as JSON.")
 
 
 def run(

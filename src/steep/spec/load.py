@@ -26,6 +26,11 @@ def load_spec(path: Path, *, overrides: Sequence[str] = ()) -> JobSpec:
     Raises:
         InvalidSpec: missing or malformed file, unknown key, bad value.
     """
+    return parse_spec(read_values(path, overrides=overrides), where=str(path), directory=path.resolve().parent)
+
+
+def read_values(path: Path, *, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The plain values of a job file with the overrides applied, before they are validated. See `load_spec`."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -42,7 +47,7 @@ def load_spec(path: Path, *, overrides: Sequence[str] = ()) -> JobSpec:
         )
     for override in overrides:
         _override(values, override)
-    return parse_spec(values, where=str(path), directory=path.resolve().parent)
+    return values
 
 
 def parse_spec(values: dict[str, Any], *, where: str = "job spec", directory: Path | None = None) -> JobSpec:
