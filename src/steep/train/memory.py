@@ -1,0 +1,49 @@
+"""The memory that is really there, and what this process has used at most."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+
+import psutil
+import torch
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_bytes(device: torch.device) -> int:
+    """Bytes that may still be allocated on a device; a container's limit counts as well as the machine's memory."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + cached)
+    free = int(psutil.virtual_memory().available)
+    room = _container_room_bytes(_CGROUP)
+    return free if room is None else min(free, room)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory this process has held on a device since it began."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _container_room_bytes(cgroup: Path) -> int | None:
+    """What a control group (version 2 or 1) leaves; None without a limit. Reclaimable file cache counts as free."""
+    for limit_name, used_name, cache_key in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        limit_file, used_file = cgroup / limit_name, cgroup / used_name
+        if not (limit_file.exists() and used_file.exists()):
+            continue
+        limit = limit_file.read_text().strip()
+        if not limit.isdecimal() or int(limit) >= 1 << 60:
+            return None
+        statistics = (used_file.parent / "memory.stat").read_text().split()
+        cache = dict(zip(statistics[::2], statistics[1::2], strict=False)).get(cache_key, "0")
+        return max(0, int(limit) - int(used_file.read_text()) + int(cache))
+    return None
