@@ -25,9 +25,9 @@ def select(scores: Sequence[Score], forgetting_budget: float) -> Selection:
     """Choose a row of `scores`, whose first is the base.
 
     Checkpoints, averages and interpolations compete alike. Of those that gain anything (more than `TIE_BPB`) and forget no
-    more than the budget, the one with most gain wins; differences up to `TIE_BPB` go to the one that saw fewer
-    tokens, then to the one that forgets less, then to the one that stands first. When none qualifies, the least forgetting of those that gain is taken,
-    with a warning. The base is chosen only when nothing gains.
+    more than the budget, the one with most gain wins; differences up to `TIE_BPB` go to the one that saw fewer tokens, then
+    to the one that forgets less, then to the one that stands first. When none qualifies, the least forgetting of those
+    that gain is taken, with a warning. The base is chosen only when nothing gains.
 
     Args:
         scores: the base first, then everything measured; not empty.
