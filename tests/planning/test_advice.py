@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,7 +63,11 @@ def test_a_new_model_is_not_told_of_its_base() -> None:
     assert codes(from_scratch=True, domain_bpb=0.1, train_bytes=600_000_000) == set()
 
 
-def test_instruct_bases_are_known_by_template_or_name() -> None:
+def test_instruct_bases_are_known_by_template_or_name(tmp_path: Path) -> None:
+    assert not is_instruct(str(tmp_path / "plain"), {})
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "chat_template.jinja").write_text("{{ messages }}")
+    assert is_instruct(str(tmp_path / "plain"), {})
     assert is_instruct("org/Plain-1B", {"chat_template": "{{ messages }}"})
     assert is_instruct("org/Thing-1B-Instruct", {})
     assert is_instruct("google/gemma-2b-it", {})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from steep.planning.facts import Facts
@@ -67,9 +68,15 @@ def has_pair_fields(fields: Iterable[str]) -> bool:
 
 
 def is_instruct(model: str, tokenizer_config: Mapping[str, object]) -> bool:
-    """Whether a base looks instruction-tuned: its tokenizer carries a chat template, or its name says so."""
+    """Whether a base looks instruction-tuned: its tokenizer carries a chat template, or its name says so.
+
+    Args:
+        model: a directory, where a template may lie in a file of its own, or a hub id.
+        tokenizer_config: what its tokenizer_config.json holds.
+    """
     name = model.rsplit("/", 1)[-1].lower()
-    return bool(tokenizer_config.get("chat_template")) or any(mark in name for mark in INSTRUCT_NAMES)
+    has_template = bool(tokenizer_config.get("chat_template")) or Path(model, "chat_template.jinja").exists()
+    return has_template or any(mark in name for mark in INSTRUCT_NAMES)
 
 
 def advise(
@@ -142,7 +149,8 @@ def _about_base(facts: Facts, instruct: bool) -> Iterable[Advice]:
         yield Advice(
             "warning",
             "instruct_base",
-            "the base is instruction-tuned, and raw text will wear that away; prefer its plain base model, then SFT, or add the "
+            "the base looks instruction-tuned (by its name, or the chat template of its tokenizer), and raw text wears that away; "
+            "prefer its plain base model, then SFT, or add the "
             "chat vector (instruct minus base weights) afterwards",
         )
     if facts.domain_bpb is not None and facts.general_bpb is not None and facts.domain_bpb <= facts.general_bpb:
