@@ -19,6 +19,7 @@ from steep.spec.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, RunBusy, Ste
 from steep.spec.stages import Stage
 
 LOG_TAIL_LINES = 30
+WORKER = (sys.executable, "-m", "steep.worker")
 
 
 def is_busy(run: RunDirectory) -> bool:
@@ -41,7 +42,7 @@ def start_worker(run: RunDirectory, *, until: str | None = None) -> subprocess.P
     with run.lock():
         pass  # free; from here on the worker holds it, and refuses by itself should another be quicker
     (run.path / "error.json").unlink(missing_ok=True)
-    command = [sys.executable, "-m", "steep.worker", str(run.path)]
+    command = [*WORKER, str(run.path)]
     if until is not None:
         command += ["--until", until]
     with open(run.path / "worker.log", "ab") as log:
@@ -138,7 +139,7 @@ def act(action: str, arguments: dict[str, Any], run: Path | None = None) -> dict
     Raises:
         SteepError: what the worker says, or that it died.
     """
-    command = [sys.executable, "-m", "steep.worker", "--action", action, "--arguments", json.dumps(arguments)]
+    command = [*WORKER, "--action", action, "--arguments", json.dumps(arguments)]
     if run is not None:
         command.append(str(run))
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -29,14 +30,14 @@ def as_json(run: RunDirectory) -> dict[str, Any]:
     }
 
 
-def charts(run: RunDirectory) -> list[Any]:
+def charts(run: RunDirectory) -> list[Path]:
     """The charts that were drawn."""
     return sorted(run.charts.glob("*.png")) if run.charts.is_dir() else []
 
 
 def has_export(run: RunDirectory) -> bool:
     """Whether the selected model lies there, read back."""
-    return (run.export / "config.json").exists()
+    return bool((run.export / "config.json").exists())
 
 
 def show(run: RunDirectory, console: Console) -> None:
