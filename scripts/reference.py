@@ -53,16 +53,21 @@ def job_page(schema: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _parts(schema: dict[str, Any], prefix: str = "") -> dict[str, dict[str, Any]]:
-    """The parts of the spec by the path under which a job file writes them."""
+def _parts(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The parts of the spec by the path under which a job file writes them; each once, where it is first used."""
     found: dict[str, dict[str, Any]] = {}
-    for key, field in schema.get("properties", {}).items():
-        for name in dict.fromkeys(_references(field)):
-            part = schema["$defs"][name] | {"$defs": schema["$defs"]}
-            path = f"{prefix}{key}" + ("[]" if _is_list(field) else "")
-            if name not in {each.get("title") for each in found.values()}:
-                found[path] = part
-                found |= {k: v for k, v in _parts(part, f"{path}.").items() if k not in found}
+    seen: set[str] = set()
+
+    def walk(part: dict[str, Any], prefix: str) -> None:
+        for key, field in part["properties"].items():
+            for name in dict.fromkeys(_references(field)):
+                if name not in seen:
+                    seen.add(name)
+                    path = f"{prefix}{key}" + ("[]" if _is_list(field) else "")
+                    found[path] = schema["$defs"][name]
+                    walk(found[path], f"{path}.")
+
+    walk(schema, "")
     return found
 
 
@@ -83,7 +88,7 @@ def _is_list(field: dict[str, Any]) -> bool:
 
 def _type(field: dict[str, Any], schema: dict[str, Any]) -> str:
     if "$ref" in field:
-        return "mapping"
+        return "source" if field["$ref"].endswith("/Source") else "mapping"
     if "anyOf" in field:
         kinds = dict.fromkeys(_type(each, schema) for each in field["anyOf"] if each.get("type") != "null")
         return " or ".join(kinds)
@@ -150,20 +155,10 @@ def _parameter(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         label = parameter.metavar or parameter.name.upper()
     else:
-        metavar = (
-            "" if parameter.is_flag else " " + (parameter.metavar or _choices(parameter) or parameter.name.upper())
-        )
+        metavar = "" if parameter.is_flag else " " + (parameter.metavar or parameter.name.upper())
         label = ", ".join(parameter.opts) + metavar
     needed = " Required." if parameter.required and parameter.param_type_name == "option" else ""
     return f"| `{label}` | {about}{needed} |".replace("||", "| |")
-
-
-def _choices(parameter: Any) -> str:
-    return (
-        "[" + ",".join(str(choice) for choice in getattr(parameter.type, "choices", ())) + "]"
-        if hasattr(parameter.type, "choices")
-        else ""
-    )
 
 
 if __name__ == "__main__":

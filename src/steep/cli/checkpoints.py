@@ -131,7 +131,9 @@ def delete(
 def evaluate(
     directory: Path = RunArgument,
     step: int = StepArgument,
-    tasks: list[str] = typer.Option([], "--task", help="Also this lm-evaluation-harness task, or YAML file."),
+    tasks: list[str] = typer.Option(
+        [], "--task", metavar="TASK", help="Also this lm-evaluation-harness task, or YAML file."
+    ),
     json: bool = JsonOption,
 ) -> None:
     """Score a checkpoint on the run's hold-outs (and on tasks), and add the numbers to its results."""
@@ -169,7 +171,12 @@ def export(
     step: int = StepArgument,
     out: Path = typer.Option(..., "--out", metavar="DIR", help="Where to write the model; must not exist."),
     alpha: float | None = typer.Option(
-        None, "--alpha", min=0.0, max=1.0, help="Mix with the base: the share of the checkpoint's weights."
+        None,
+        "--alpha",
+        metavar="SHARE",
+        min=0.0,
+        max=1.0,
+        help="Mix with the base: the share of the checkpoint's weights.",
     ),
     json: bool = JsonOption,
 ) -> None:

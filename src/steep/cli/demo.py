@@ -17,6 +17,7 @@ def demo(
     base: str = typer.Option(
         str(DATA / "tiny-base"),
         "--base",
+        metavar="MODEL",
         help="Another base than the tiny one that comes with Steep.",
         show_default=False,
     ),

@@ -33,7 +33,7 @@ def rollback(
 def branch(
     directory: Path = RunArgument,
     step: int = typer.Option(..., "--from", metavar="STEP", help="The checkpoint to go on from, with all its state."),
-    name: str = typer.Option(..., "--name", help="Name of the new job."),
+    name: str = typer.Option(..., "--name", metavar="NAME", help="Name of the new job."),
     overrides: list[str] = typer.Option(
         [],
         "--set",

@@ -27,7 +27,7 @@ def run(
     job: Path = JobFile,
     directory: Path | None = RunOption,
     overrides: list[str] = SetOption,
-    until: Stage | None = typer.Option(None, "--until", help="Stop after this stage."),
+    until: Stage | None = typer.Option(None, "--until", metavar="STAGE", help="Stop after this stage."),
     detach: bool = typer.Option(False, "--detach", help="Start the worker and return; `steep watch RUN` shows it."),
     json: bool = JsonOption,
 ) -> None:

@@ -9,8 +9,10 @@ import typer
 
 def score(
     model: str = typer.Argument(metavar="MODEL", help="A directory or a hub id; RUN/export for a run's result."),
-    text: list[Path] = typer.Option(..., "--text", help="File or directory of text; give it again for more."),
-    max_tokens: str = typer.Option("100k", "--max-tokens", help="Tokens scored of each at most."),
+    text: list[Path] = typer.Option(
+        ..., "--text", metavar="PATH", help="File or directory of text; give it again for more."
+    ),
+    max_tokens: str = typer.Option("100k", "--max-tokens", metavar="TOKENS", help="Tokens scored of each at most."),
     trust_remote_code: bool = typer.Option(False, "--trust-remote-code", help="Run code that comes with the model."),
     json: bool = typer.Option(False, "--json", help="Print the answer as JSON."),
 ) -> None:

@@ -121,9 +121,11 @@ class Dedup(Part):
 class Corpus(Part):
     """The raw text to learn."""
 
-    sources: tuple[AnySource, ...] = Field(min_length=1)
-    cleaning: Annotated[Cleaning, BeforeValidator(_cleaning, json_schema_input_type=str | Cleaning)] = Cleaning()
-    dedup: Dedup = Dedup()
+    sources: tuple[AnySource, ...] = Field(min_length=1, description="Where the text lies; a bare path will do.")
+    cleaning: Annotated[Cleaning, BeforeValidator(_cleaning, json_schema_input_type=str | Cleaning)] = Field(
+        Cleaning(), description="`standard`, `code`, `none`, or the steps one by one."
+    )
+    dedup: Dedup = Field(Dedup(), description="Removal of copies, exact and near.")
     decontaminate: bool = Field(True, description="Drop documents that contain evaluation text.")
     holdout: Share = Field(0.01, description="Share of documents kept aside to measure what was learned.")
     max_failed: Share = Field(0.05, description="When a larger share of files cannot be read, the job is refused.")
@@ -155,15 +157,15 @@ def _replay(value: Any) -> Any:
 class Lora(Part):
     """Low-rank adapters instead of full training."""
 
-    rank: int = Field(64, ge=1)
+    rank: int = Field(64, ge=1, description="Width of the adapters; less than 64 learns little of a new domain.")
     alpha: float | None = Field(None, gt=0, description="Scale; 2 x rank by default.")
-    dropout: Share = 0.0
+    dropout: Share = Field(0.0, description="Share of adapter inputs that are dropped in training.")
 
 
 class Method(Part):
     """What is trained: every weight, or adapters."""
 
-    lora: Lora | None = None
+    lora: Lora | None = Field(None, description="Adapters with these settings; none trains every weight.")
 
 
 def _method(value: Any) -> Any:
@@ -199,17 +201,25 @@ class Training(Part):
         None, ge=1, description="Sequences in one forward pass; by default what fits memory."
     )
     learning_rate: Annotated[float | None, Auto] = Field(None, gt=0, description="Peak rate; `auto` derives it.")
-    schedule: Literal["wsd", "cosine", "linear", "constant"] = "wsd"
+    schedule: Literal["wsd", "cosine", "linear", "constant"] = Field(
+        "wsd", description="Course of the rate; `wsd` (warmup, stable, decay) can be branched before its decay."
+    )
     warmup: Share | None = Field(None, description="Share of steps that raise the rate.")
     decay: Share | None = Field(None, description="Share of steps that lower the rate at the end (WSD).")
     final_rate: Share = Field(0.0, description="Rate at the end as a share of the peak.")
-    weight_decay: float = Field(0.1, ge=0)
-    betas: tuple[float, float] = (0.9, 0.95)
-    clip_norm: float = Field(1.0, gt=0)
-    method: Annotated[Method, BeforeValidator(_method, json_schema_input_type=str | Method)] = Method()
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    weight_decay: float = Field(0.1, ge=0, description="AdamW's decoupled decay, of matrices only.")
+    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's averages of gradient and squared gradient.")
+    clip_norm: float = Field(1.0, gt=0, description="Gradients of a larger norm are scaled down to this.")
+    method: Annotated[Method, BeforeValidator(_method, json_schema_input_type=str | Method)] = Field(
+        Method(), description="`full`, `lora`, or `lora: {rank: ...}`."
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="Of forward and backward; weights and optimizer are always fp32."
+    )
     compile: Literal["auto"] | bool = Field("auto", description="torch.compile; `auto` where it pays.")
-    activation_checkpointing: Literal["auto"] | bool = "auto"
+    activation_checkpointing: Literal["auto"] | bool = Field(
+        "auto", description="Compute activations again in the backward pass, to save memory; `auto` when it must be."
+    )
     average: Share | None = Field(None, description="Keep an average of the weights over this last share of steps.")
 
 
@@ -219,8 +229,10 @@ class Checkpoints(Part):
     every: Interval | None = Field(
         None, description="`10 min`, `500 steps` or `50M tokens`; by default a tenth of the run."
     )
-    keep_last: int = Field(2, ge=1)
-    keep_best: int = Field(1, ge=1)
+    keep_last: int = Field(2, ge=1, description="Newest checkpoints that are kept.")
+    keep_best: int = Field(
+        1, ge=1, description="Best checkpoints that are kept: most gain within the forgetting budget."
+    )
     store: str | None = Field(None, description="s3://bucket/prefix or a directory to copy checkpoints to.")
 
 
@@ -248,13 +260,17 @@ class Evaluation(Part):
 class JobSpec(Part):
     """A whole job."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="Letters, digits, dots and dashes.")
-    tags: tuple[str, ...] = ()
-    base: Base
-    corpus: Corpus
-    replay: Annotated[Replay, BeforeValidator(_replay, json_schema_input_type=str | Replay)] = Replay()
-    training: Training = Training()
-    checkpoints: Checkpoints = Checkpoints()
-    evaluation: Evaluation = Evaluation()
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="Letters, digits, dots, dashes and underscores."
+    )
+    tags: tuple[str, ...] = Field((), description="Words to find the job by; they change nothing.")
+    base: Base = Field(description="The base model: a directory, a hub id, or a mapping.")
+    corpus: Corpus = Field(description="The raw text to learn.")
+    replay: Annotated[Replay, BeforeValidator(_replay, json_schema_input_type=str | Replay)] = Field(
+        Replay(), description="General text mixed in against forgetting: `self`, a path, a mapping, or `none`."
+    )
+    training: Training = Field(Training(), description="How to train.")
+    checkpoints: Checkpoints = Field(Checkpoints(), description="When checkpoints are saved and which are kept.")
+    evaluation: Evaluation = Field(Evaluation(), description="What is measured, and how much may be forgotten.")
     deadline: Seconds | None = Field(None, description="Stop in good order after this much time.")
-    seed: int = Field(17, ge=0, lt=2**32)
+    seed: int = Field(17, ge=0, lt=2**32, description="Of data order, dropout, sampling and new weights.")
