@@ -47,7 +47,7 @@ def job_page(schema: dict[str, Any]) -> str:
         lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
         required = part.get("required", [])
         for key, field in part["properties"].items():
-            cells = (f"`{key}`", _type(field, schema), _default(key, field, required), field.get("description", ""))
+            cells = (f"`{key}`", _type(field, schema), _default(key, field, required), _meaning(field, schema))
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
     return "\n".join(lines)
@@ -102,6 +102,12 @@ def _type(field: dict[str, Any], schema: dict[str, Any]) -> str:
     return {"string": "text", "integer": "whole number", "number": "number", "boolean": "yes or no"}.get(
         field.get("type", ""), "mapping"
     )
+
+
+def _meaning(field: dict[str, Any], schema: dict[str, Any]) -> str:
+    if "$ref" in field and "description" not in field:
+        field = schema["$defs"][field["$ref"].rsplit("/", 1)[-1]]
+    return str(field.get("description", "")).split("\n")[0]
 
 
 def _default(key: str, field: dict[str, Any], required: list[str]) -> str:
