@@ -1,0 +1,169 @@
+"""`steep run`: what it shows, how it ends, and what happens when it is interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from tests.cli.conftest import command
+
+from steep.artifacts.rundir import RunDirectory
+
+
+def wait_for(condition, seconds=20.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.02)
+
+
+def start(tmp_path, *arguments, standin):
+    environment = {**os.environ, "STANDIN": standin, "STANDIN_GO": str(tmp_path / "go")}
+    return subprocess.Popen(
+        command(*arguments), cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def test_a_whole_run(steep, job, tmp_path):
+    done = steep("run", job)
+    assert done.returncode == 0, done.stdout + done.stderr
+    out = done.stdout
+    assert "prepare: completed" in out
+    assert "step 20/20" in out
+    assert "warning: the loss leapt" in out
+    assert "gain +0.5000" in out
+    assert "forgetting +0.0300" in out  # the worst of two hold-outs, not their mean
+    assert "Selected: step 20." in out
+    assert "a function" in out
+    assert "steep checkpoints list runs/job" in out
+    assert done.stderr == ""
+    assert (tmp_path / "runs" / "job" / "job.yaml").exists()
+
+
+def test_json_is_the_whole_of_stdout(steep, job):
+    done = steep("run", job, "--dir", "here", "--json")
+    answer = json.loads(done.stdout)
+    assert answer["results"]["scores"][1]["selected"] is True
+    assert set(answer["stages"].values()) == {True}
+    assert "train: step" in done.stderr
+
+
+def test_until_stops_early(steep, job):
+    done = steep("run", job, "--until", "assess", "--json")
+    stages = json.loads(done.stdout)["stages"]
+    assert [stage for stage, complete in stages.items() if complete] == ["prepare", "assess"]
+
+
+@pytest.mark.parametrize(
+    ("standin", "code", "told"),
+    [
+        ("invalid", 2, "Error: /data/x: has no text\nCheck corpus.sources."),
+        ("kill", 1, "the worker was killed by SIGKILL"),
+        ("crash", 1, "the worker ended with code 1 and said nothing"),
+    ],
+)
+def test_how_it_fails(steep, job, standin, code, told):
+    done = steep("run", job, standin=standin)
+    assert done.returncode == code
+    assert told in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_debug_shows_the_workers_traceback(steep, job):
+    done = steep("run", job, "--debug", standin="crash")
+    assert "RuntimeError: a bug" in done.stdout
+
+
+def test_a_spec_error_names_the_field(steep, job):
+    job.write_text(job.read_text() + "traning: {}\n")
+    done = steep("run", job)
+    assert done.returncode == 2
+    assert "traning: there is no such key; did you mean 'training'?" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_passed_on_and_the_run_stops_in_good_order(job, tmp_path, number):
+    process = start(tmp_path, "run", job, standin="wait")
+    reports = tmp_path / "runs" / "job" / "reports.jsonl"
+    wait_for(lambda: reports.exists() and '"step":3' in reports.read_text())
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 3
+    assert f"{number.name}: a checkpoint is saved" in out
+    assert "Stopped: stopped at step 3\nRun the same command to go on." in out
+
+
+def test_a_second_process_is_refused(steep, job, tmp_path):
+    first = start(tmp_path, "run", job, standin="wait")
+    reports = tmp_path / "runs" / "job" / "reports.jsonl"
+    wait_for(lambda: reports.exists() and '"step":3' in reports.read_text())
+    second = steep("run", job)
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=20)
+    assert second.returncode == 2
+    assert "is working here" in second.stderr
+
+
+def test_when_the_command_is_killed_the_worker_goes_on_and_the_same_command_watches_it(steep, job, tmp_path):
+    first = start(tmp_path, "run", job, standin="slow")
+    run = RunDirectory(tmp_path / "runs" / "job")
+    wait_for(lambda: run.reports_file.exists() and '"step":3' in run.reports_file.read_text())
+    first.kill()
+    first.communicate(timeout=20)
+    second = start(tmp_path, "run", job, standin="done")
+    told = [second.stdout.readline() for _ in range(2)]
+    assert "what started it is gone; watching it" in told[1]
+    (tmp_path / "go").touch()
+    out, _ = second.communicate(timeout=20)
+    assert second.returncode == 0, out
+    assert "Selected: step 20." in out
+    assert run.reports_file.read_text().count('"step":20,"total_steps"') == 1  # it was trained once
+
+
+def test_detach_and_watch(steep, job, tmp_path):
+    detached = steep("run", job, "--detach")
+    assert detached.returncode == 0
+    assert "steep watch runs/job" in detached.stderr
+    wait_for(lambda: (tmp_path / "runs/job/stages/export.json").exists())
+    watched = steep("watch", "runs/job")
+    assert watched.returncode == 0
+    assert "step 20/20" in watched.stdout
+    assert "Selected: step 20." in watched.stdout
+
+
+def test_it_says_what_changed_since_the_last_time(steep, job):
+    steep("run", job)
+    again = steep("run", job, "--set", "evaluation.prompts=[A list is]", "--set", "evaluation.forgetting_budget=0.1")
+    assert "evaluation.forgetting_budget: 0.02 -> 0.1" in again.stdout
+    assert "Stages that run again: select, export." in again.stdout
+    assert "changed" not in steep("run", job, "--set", "evaluation.prompts=[A list is]", "--until", "prepare").stderr
+
+
+def test_status(steep, job):
+    steep("run", job, standin="kill")
+    facts = json.loads(steep("status", "runs/job", "--json").stdout)
+    assert facts["stages"] == {
+        "prepare": "complete", "assess": "complete", "train": "stopped", "evaluate": "waiting", "select": "waiting",
+        "export": "waiting",
+    }  # fmt: skip
+    assert (facts["step"], facts["total_steps"], facts["working"]) == (3, 20, False)
+    assert "train: stopped" in steep("status", "runs/job").stdout
+
+
+def test_plot(steep, job, tmp_path):
+    steep("run", job, standin="kill")
+    done = steep("plot", "runs/job")
+    assert done.returncode == 0, done.stderr
+    assert "runs/job/charts/training.png" in done.stdout
+    assert (tmp_path / "runs/job/charts/training.svg").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("verb", ["status", "watch", "plot", "checkpoints list"])
+def test_what_is_no_run_is_refused(steep, tmp_path, verb):
+    done = steep(*verb.split(), tmp_path / "nothing")
+    assert done.returncode == 2
+    assert "is not a run directory" in done.stderr
