@@ -40,3 +40,20 @@ def job(tmp_path: Path) -> Path:
     path = tmp_path / "job.yaml"
     path.write_text("name: job\nbase: org/model\ncorpus: {sources: [text]}\n", encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """Call a command in this process, which is quicker; returns exit code, stdout, stderr."""
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.delenv("STEEP_DEBUG", raising=False)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        from steep.cli.main import main
+
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run

@@ -117,9 +117,10 @@ def delete(
 
     run, catalog = _open(directory)
     with run.lock():
-        for step in steps:  # all or none: refuse before the first is gone
+        for step in steps:  # all or none: what cannot be deleted is refused before the first is gone
             catalog.get(step)
-        freed = {step: catalog.delete(step) for step in steps}
+        guarded = [step for step in steps if catalog.pinned(step) or catalog.branches(step)]
+        freed = {step: catalog.delete(step) for step in dict.fromkeys([*guarded, *steps])}
     if json:
         print_json([{"step": step, "freed_bytes": size} for step, size in freed.items()])
     else:
