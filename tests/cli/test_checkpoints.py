@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.cli.standin import results
 
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.rundir import RunDirectory
 from steep.spec.load import parse_spec
-from tests.cli.standin import results
 
 SPEC = parse_spec({"name": "trunk", "base": "org/model", "corpus": {"sources": ["/text"]}})
 
