@@ -1,0 +1,88 @@
+"""From a base model to something that trains: adapters, precision, shards, optimizer."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+
+from steep.model.loss import LanguageModelLoss
+from steep.train.mesh import blocks, local, shard
+from steep.train.optimizer import make_optimizer
+from steep.train.precision import Precision
+from steep.train.setup import TrainingSetup
+from steep.train.state import Progress, TrainingState
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass
+class Trainee:
+    """A model in training.
+
+    Args:
+        loss: called with a batch, gives `(sum of nats, labels)`; the root of the shards.
+        state: what checkpoints hold; its model is the one inside `loss`.
+        plain: the same weights in an unsharded fp32 model, which hold-outs are scored with.
+        precision: of the computation.
+    """
+
+    loss: nn.Module
+    state: TrainingState
+    plain: PreTrainedModel
+    precision: Precision
+
+    @property
+    def trainable(self) -> list[nn.Parameter]:
+        """The weights that are trained."""
+        return [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
+
+
+def assemble(setup: TrainingSetup, mesh: DeviceMesh, precision: Precision) -> Trainee:
+    """Load the base and make it ready to train, at step 0."""
+    model = setup.load_model().to(setup.device)
+    if setup.lora is not None:
+        from steep.model.lora import add_lora
+
+        model = add_lora(model, setup.lora)
+    model.config.use_cache = False
+    if setup.activation_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    plain = _twin(model)
+    if setup.compile is True:
+        for block in blocks(model):
+            block.compile(dynamic=False)
+    loss = shard(LanguageModelLoss(model), mesh, precision.dtype)
+    _share_weights(plain, model)
+    loss.train()
+    plain.eval()
+    optimizer = make_optimizer(loss, betas=setup.betas, weight_decay=setup.weight_decay)
+    return Trainee(loss, TrainingState(model, optimizer, Progress()), plain, precision)
+
+
+def _twin(model: PreTrainedModel) -> PreTrainedModel:
+    """Another model with the same weights, in the same memory."""
+    tensors: list[Tensor] = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, memo={id(tensor): tensor for tensor in tensors})
+
+
+@torch.no_grad()
+def _share_weights(plain: nn.Module, sharded: nn.Module) -> None:
+    """Let a plain model's weights lie in the memory of the shards, which the optimizer writes to.
+
+    With one process a shard is the whole weight; with several, weights have to be gathered to be scored.
+    """
+    modules = dict(plain.named_modules())
+    shared: dict[int, nn.Parameter] = {}
+    for name, parameter in sharded.named_parameters(remove_duplicate=False):
+        owner, _, attribute = name.rpartition(".")
+        weight = shared.get(id(parameter))
+        if weight is None:
+            weight = nn.Parameter(local(parameter.detach()), requires_grad=False)
+            shared[id(parameter)] = weight
+        setattr(modules[owner], attribute, weight)
