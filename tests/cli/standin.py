@@ -14,7 +14,9 @@ import sys
 import time
 from pathlib import Path
 
+from steep.artifacts.files import write_atomic
 from steep.artifacts.rundir import RunDirectory
+from steep.artifacts.tokens import ShardInfo, TokenDatasetInfo
 from steep.spec.reports import CheckpointReport, EvaluationReport, NoticeReport, ProgressReport, StageReport, StepReport
 from steep.spec.results import Completion, Results, Score
 from steep.spec.stages import ORDER, Stage
@@ -40,6 +42,8 @@ def main() -> int:
         reports = RunReports(run.reports_file)
         for stage in ORDER:
             reports.stage(StageReport(stage=stage, event="started"))
+            if stage == Stage.PREPARE:
+                prepare(run)
             if stage == Stage.TRAIN and not train(reports, how, stopping):
                 return fail(run, "stopped at step 3", None, "Run the same command to go on.", 3)
             if stage == Stage.SELECT:
@@ -49,6 +53,28 @@ def main() -> int:
             if str(stage) == options.until:
                 break
     return 0
+
+
+def prepare(run: RunDirectory) -> None:
+    """A prepared corpus as far as it is read by commands: accounting, manifests, drops."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for part, name, documents in (("train", "docs", 90), ("holdout", "docs", 10)):
+        shard = ShardInfo(tokens=documents * 100, documents=documents, text_bytes=documents * 400, blake3="0")
+        info = TokenDatasetInfo(
+            name=name, fingerprint="f", tokenizer_fingerprint="t", dtype="uint16", vocab_size=512, eos_id=0, bos_id=None,
+            shards=(shard,),
+        )  # fmt: skip
+        write_atomic(run.dataset / part / name / "manifest.json", info.model_dump_json())
+    write_atomic(run.dataset / "accounting.json", json.dumps({"bytes_read": 45_000, "languages": {"en": 98, "de": 2}}))
+    rows = [
+        {"id": str(i), "source": "docs", "origin": f"docs/{i}.txt", "step": "clean", "reason": "too short",
+         "text_bytes": 10 * i, "excerpt": f"text {i}"}
+        for i in range(5)
+    ]  # fmt: skip
+    rows.append({**rows[0], "step": "dedup", "reason": "exact copy", "text_bytes": 4000, "excerpt": None})
+    pq.write_table(pa.Table.from_pylist(rows), run.dataset / "drops.parquet")
 
 
 def train(reports: RunReports, how: str, stopping: list[int]) -> bool:

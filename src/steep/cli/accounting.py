@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steep.artifacts.rundir import RunDirectory
-from steep.artifacts.tokens import TokenDataset
+from steep.artifacts.tokens import TokenDatasetInfo
 from steep.spec.errors import DamagedArtifact
 from steep.spec.units import format_bytes
 
@@ -40,7 +40,7 @@ def split(run: RunDirectory) -> list[dict[str, Any]]:
     rows = []
     for part in PARTS:
         for place in sorted((run.dataset / part).glob("*/manifest.json")):
-            info = TokenDataset(place.parent).info
+            info = TokenDatasetInfo.model_validate_json(place.read_bytes())
             rows.append(
                 {
                     "part": part,
@@ -63,7 +63,7 @@ def drops(run: RunDirectory) -> list[dict[str, Any]]:
         row["documents"] += 1
         row["text_bytes"] += drop["text_bytes"]
         if len(row["examples"]) < EXAMPLES_KEPT:
-            row["examples"].append({key: drop[key] for key in ("source", "origin", "excerpt")})
+            row["examples"].append({name: drop[name] for name in ("source", "origin", "excerpt")})
     return sorted(found.values(), key=lambda row: (-row["text_bytes"], row["step"], row["reason"]))
 
 

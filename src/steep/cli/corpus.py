@@ -55,7 +55,15 @@ def _cache(spec: JobSpec) -> Path:
     from steep.artifacts.files import hash_text
     from steep.cli.paths import cache_directory
 
-    parts = spec.model_dump_json(include={"base", "corpus", "replay", "evaluation", "seed"})
+    parts = spec.model_dump_json(
+        include={
+            "base": True,
+            "corpus": True,
+            "replay": {"source"},
+            "evaluation": {"general", "tasks", "max_tokens"},
+            "seed": True,
+        }
+    )
     return cache_directory() / "inspect" / hash_text(parts)[:20]
 
 
