@@ -56,21 +56,25 @@ class Keeper:
 
     def due(self, step: int) -> bool:
         """Whether a checkpoint should be saved after this step."""
+        return self._early(step) or self.regular(step)
+
+    def regular(self, step: int) -> bool:
+        """Whether it is one of those asked for, and not just the early one that proves that the run can be resumed."""
         setup = self._setup
         if step in (setup.schedule.total_steps, setup.decay_begins):
-            return True
-        if not self._proven and step >= min(FIRST_STEPS, math.ceil(FIRST_SHARE * setup.schedule.total_steps)):
             return True
         if setup.checkpoint_every_seconds is not None:
             return time.monotonic() - self._last_save >= setup.checkpoint_every_seconds
         return setup.checkpoint_every_steps is not None and step % setup.checkpoint_every_steps == 0
 
+    def _early(self, step: int) -> bool:
+        return not self._proven and step >= min(FIRST_STEPS, math.ceil(FIRST_SHARE * self._setup.schedule.total_steps))
+
     def save(self, trainee: Trainee, scores: Scores | None) -> None:
         """Begin to save; the first checkpoint of a run is waited for and read back."""
         facts: dict[str, Any] = {"precision": trainee.precision.name}
         metrics = {} if scores is None else _metrics(scores)
-        stalled = self.writer.save(trainee.state, facts=facts, metrics=metrics)
-        self.stall_seconds += stalled
+        self.writer.save(trainee.state, facts=facts, metrics=metrics)
         self._last_save = time.monotonic()
         if not self._proven:
             self._prove(trainee.state.progress.step)
@@ -104,6 +108,7 @@ class Keeper:
     def _committed(self, saved: Saved | None) -> None:
         if saved is None:
             return
+        self.stall_seconds += saved.stall_seconds
         self._observer.checkpoint(
             CheckpointReport(
                 step=saved.manifest.step,

@@ -81,7 +81,7 @@ def use_quick_fp32_products(device: torch.device) -> bool:
 
 def bf16_speedup(device: torch.device) -> float:
     """How much quicker a matrix product is in bf16 than in fp32 on this device."""
-    seconds = {}
+    seconds: dict[torch.dtype, float] = {}
     products = {dtype: _product(dtype, device) for dtype in (torch.float32, torch.bfloat16)}
     for _ in range(_ROUNDS):  # in turns, so that whatever else the machine does slows both
         for dtype, product in products.items():
