@@ -117,7 +117,7 @@ def results() -> Results:
     return Results(
         name="job", base="/models/base", forgetting_budget=0.05, scores=(base, best),
         completions=(Completion(prompt="A decorator is", base="a house", selected="a function"),),
-        selection_reason="the most gain within the budget", warnings=("little text",),
+        selection_reason="step 20: the most gain within the budget", warnings=("little text",),
     )  # fmt: skip
 
 

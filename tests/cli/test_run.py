@@ -37,7 +37,7 @@ def test_a_whole_run(steep, job, tmp_path):
     assert "warning: the loss leapt" in out
     assert "gain +0.5000" in out
     assert "forgetting +0.0300" in out  # the worst of two hold-outs, not their mean
-    assert "Selected: step 20." in out
+    assert "Selected: step 20. the most gain" in out
     assert "a function" in out
     assert "steep checkpoints list runs/job" in out
     assert done.stderr == ""

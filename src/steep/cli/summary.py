@@ -49,7 +49,8 @@ def show(run: RunDirectory, console: Console) -> None:
     console.print(table(results))
     selected = results.selected
     if selected is not None:
-        console.print(Text(f"\nSelected: {selected.label}.", "bold"), Text(results.selection_reason))
+        reason = results.selection_reason.removeprefix(f"{selected.label}: ")
+        console.print(Text(f"\nSelected: {selected.label}.", "bold"), Text(reason))
         console.print(
             f"Gain {selected.gain:+.3f} bits per byte on your text; forgetting {selected.forgetting:+.3f} "
             f"on the worst general text (budget {results.forgetting_budget:g}).",
