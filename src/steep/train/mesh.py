@@ -59,10 +59,8 @@ def shard(model: nn.Module, mesh: DeviceMesh, dtype: torch.dtype) -> nn.Module:
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """The transformer blocks: the elements of the longest list of modules of one kind."""
-    lists = [list(part) for part in model.modules() if isinstance(part, nn.ModuleList)]
-    uniform = [some for some in lists if len({type(block) for block in some}) == 1]
-    return max(uniform, key=len, default=[])
+    """The transformer blocks: the first list of modules met from the outside inwards, so not the experts inside one."""
+    return next((list(part) for part in model.modules() if isinstance(part, nn.ModuleList)), [])
 
 
 def set_last_microbatch(model: nn.Module, last: bool) -> None:

@@ -1,0 +1,101 @@
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from steep.train.mesh import blocks, device_mesh, local, set_last_microbatch, shard
+from steep.train.optimizer import apply_update, gradient_norm, make_optimizer
+
+CPU = torch.device("cpu")
+
+
+class Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.linear(x).tanh()
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Block(16) for _ in range(3))
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.to(self.head.weight.dtype)
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x).float().square().sum()
+
+
+def make_net() -> Net:
+    torch.manual_seed(0)
+    return Net()
+
+
+def gradients(net: nn.Module, batches: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    for number, batch in enumerate(batches, start=1):
+        set_last_microbatch(net, number == len(batches))
+        net(batch).backward()
+    return {name: local(parameter.grad) for name, parameter in net.named_parameters() if parameter.grad is not None}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 3e-2)])
+def test_gradients_are_those_of_a_plain_model(dtype: torch.dtype, tolerance: float) -> None:
+    torch.manual_seed(1)
+    batches = [torch.randn(5, 16), torch.randn(3, 16)]
+    expected = gradients(make_net(), batches)
+    with device_mesh(CPU) as mesh:
+        net = shard(make_net(), mesh, dtype)
+        found = gradients(net, batches)
+        assert found.keys() == expected.keys()
+        for name, gradient in found.items():
+            assert gradient.dtype == torch.float32
+            assert float((gradient - expected[name]).norm() / expected[name].norm()) < tolerance
+        assert all(local(parameter).dtype == torch.float32 for parameter in net.parameters())
+
+
+def test_updates_are_those_of_a_plain_model() -> None:
+    torch.manual_seed(1)
+    batch = torch.randn(5, 16)
+
+    def update(net: nn.Module) -> list[torch.Tensor]:
+        optimizer = make_optimizer(net, betas=(0.9, 0.95), weight_decay=0.1)
+        for step in range(3):
+            gradients(net, [batch])
+            norm = gradient_norm(net.parameters())
+            scale = 1.0 / float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+            apply_update(optimizer, rate=1e-2 * (step + 1), gradient_scale=scale)
+            optimizer.zero_grad()
+        return [local(parameter.detach()).clone() for parameter in net.parameters()]
+
+    expected = update(make_net())
+    with device_mesh(CPU) as mesh:
+        found = update(shard(make_net(), mesh, torch.float32))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+
+
+def test_the_process_group_lives_as_long_as_the_mesh() -> None:
+    for _ in range(2):
+        with device_mesh(CPU) as mesh:
+            assert mesh.size() == 1
+            assert dist.is_initialized()
+        assert not dist.is_initialized()
+
+
+def test_blocks_are_the_outermost_list() -> None:
+    net = make_net()
+    assert blocks(net) == list(net.layers)
+    for layer in net.layers:
+        layer.experts = nn.ModuleList(nn.Linear(2, 2) for _ in range(9))
+    assert blocks(net) == list(net.layers)
+
+
+def test_only_matrices_decay() -> None:
+    optimizer = make_optimizer(make_net(), betas=(0.9, 0.95), weight_decay=0.1)
+    decays = {group["weight_decay"]: {p.dim() for p in group["params"]} for group in optimizer.param_groups}
+    assert decays == {0.1: {2}, 0.0: {1}}

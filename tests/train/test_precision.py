@@ -1,0 +1,43 @@
+import time
+
+import pytest
+import torch
+
+from steep.train import precision
+from steep.train.precision import choose_precision, use_quick_fp32_products
+
+CPU = torch.device("cpu")
+
+
+def test_what_the_user_wants_is_taken() -> None:
+    assert choose_precision(CPU, "bf16").dtype == torch.bfloat16
+    assert choose_precision(CPU, "fp32").dtype == torch.float32
+
+
+@pytest.mark.parametrize(("speedup", "name"), [(3.0, "bf16"), (0.4, "fp32")])
+def test_auto_follows_the_probe(monkeypatch: pytest.MonkeyPatch, speedup: float, name: str) -> None:
+    monkeypatch.setattr(precision, "bf16_speedup", lambda device: speedup)
+    chosen = choose_precision(CPU, "auto")
+    assert chosen.name == name
+    assert f"{speedup:.1f}x" in chosen.reason
+
+
+def test_the_probe_is_quick_and_says_the_same_again() -> None:
+    started = time.process_time()
+    names = {choose_precision(CPU, "auto").name for _ in range(3)}
+    assert time.process_time() - started < 3
+    assert len(names) == 1
+
+
+def test_quick_fp32_products_are_accurate_or_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    try:
+        use_quick_fp32_products(CPU)
+        a, b = torch.randn(300, 200), torch.randn(100, 200)
+        exact = a.double() @ b.double().T
+        assert float((torch.nn.functional.linear(a, b) - exact).norm() / exact.norm()) < 1e-5
+        monkeypatch.setattr(precision, "MAX_ERROR", 0.0)
+        assert not use_quick_fp32_products(CPU)
+        assert torch.backends.mkldnn.matmul.fp32_precision == "none"
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = before
