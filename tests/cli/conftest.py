@@ -46,7 +46,7 @@ def job(tmp_path: Path) -> Path:
 def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
     """Call a command in this process, which is quicker; returns exit code, stdout, stderr."""
     monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.delenv("STEEP_DEBUG", raising=False)
+    monkeypatch.setenv("STEEP_DEBUG", "")  # `--debug` sets it; it must not outlive the test
 
     def run(*arguments: object) -> tuple[int, str, str]:
         from steep.cli.main import main

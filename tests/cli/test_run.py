@@ -143,27 +143,24 @@ def test_it_says_what_changed_since_the_last_time(steep, job):
     assert "changed" not in steep("run", job, "--set", "evaluation.prompts=[A list is]", "--until", "prepare").stderr
 
 
-def test_status(steep, job):
+def test_status_and_plot_of_a_run_that_was_killed(steep, call, job, tmp_path):
     steep("run", job, standin="kill")
-    facts = json.loads(steep("status", "runs/job", "--json").stdout)
+    run = tmp_path / "runs" / "job"
+    facts = json.loads(call("status", run, "--json")[1])
     assert facts["stages"] == {
         "prepare": "complete", "assess": "complete", "train": "stopped", "evaluate": "waiting", "select": "waiting",
         "export": "waiting",
     }  # fmt: skip
     assert (facts["step"], facts["total_steps"], facts["working"]) == (3, 20, False)
-    assert "train: stopped" in steep("status", "runs/job").stdout
-
-
-def test_plot(steep, job, tmp_path):
-    steep("run", job, standin="kill")
-    done = steep("plot", "runs/job")
-    assert done.returncode == 0, done.stderr
-    assert "runs/job/charts/training.png" in done.stdout
-    assert (tmp_path / "runs/job/charts/training.svg").stat().st_size > 1000
+    assert "train: stopped" in call("status", run)[1]
+    code, out, _ = call("plot", run, "--json")
+    assert code == 0
+    assert str(run / "charts" / "training.png") in json.loads(out)
+    assert (run / "charts" / "training.svg").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("verb", ["status", "watch", "plot", "checkpoints list"])
-def test_what_is_no_run_is_refused(steep, tmp_path, verb):
-    done = steep(*verb.split(), tmp_path / "nothing")
-    assert done.returncode == 2
-    assert "is not a run directory" in done.stderr
+def test_what_is_no_run_is_refused(call, tmp_path, verb):
+    code, _, err = call(*verb.split(), tmp_path / "nothing")
+    assert code == 2
+    assert "is not a run directory" in err
