@@ -3,11 +3,11 @@ import threading
 import numpy as np
 import pytest
 import torch
+from tests.train.conftest import EOS, SEQUENCE_TOKENS, order_of
 
 from steep.artifacts.tokens import TokenDataset
 from steep.spec.errors import DamagedArtifact
 from steep.train.loader import Loader, Sequences
-from tests.train.conftest import EOS, SEQUENCE_TOKENS, order_of
 
 
 def loader_threads() -> list[threading.Thread]:

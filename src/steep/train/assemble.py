@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
+from torch.utils.checkpoint import checkpoint
 
 from steep.model.loss import LanguageModelLoss
 from steep.train.mesh import blocks, local, shard
@@ -51,9 +53,10 @@ def assemble(setup: TrainingSetup, mesh: DeviceMesh, precision: Precision) -> Tr
 
         model = add_lora(model, setup.lora)
     model.config.use_cache = False
-    if setup.activation_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     plain = _twin(model)
+    if setup.activation_checkpointing:
+        for block in blocks(model):
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     if setup.compile is True:
         for block in blocks(model):
             block.compile(dynamic=False)

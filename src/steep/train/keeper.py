@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from typing import Any, Literal
 
 from steep.artifacts.checkpoints import CheckpointManifest
 from steep.artifacts.retention import CheckpointFacts, to_delete
@@ -14,6 +14,7 @@ from steep.train.assemble import Trainee
 from steep.train.checkpoint import CheckpointWriter, Saved
 from steep.train.observer import Observer
 from steep.train.setup import Scores, TrainingSetup
+from steep.train.state import Progress
 
 FIRST_STEPS = 10
 FIRST_SHARE = 0.01
@@ -36,6 +37,7 @@ class Keeper:
         self._observer = observer
         self._last_save = time.monotonic()
         self._proven = bool(setup.checkpoints.steps())
+        self._owed: Literal["regular", "early"] | None = None
 
     def require_space(self, trainee: Trainee) -> None:
         """Make sure that the checkpoints still to be written fit on the disk.
@@ -54,12 +56,20 @@ class Keeper:
             f"training, which writes up to {missing} more checkpoint{'s' if missing > 1 else ''} at a time,",
         )
 
-    def due(self, step: int) -> bool:
-        """Whether a checkpoint should be saved after this step."""
-        return self._early(step) or self.regular(step)
+    def due(self, progress: Progress) -> Literal["regular", "early"] | None:
+        """Whether a checkpoint should be saved now: one that was asked for, or the early one that proves it can be resumed.
 
-    def regular(self, step: int) -> bool:
-        """Whether it is one of those asked for, and not just the early one that proves that the run can be resumed."""
+        What falls due among skipped steps waits until one is applied again: a state that is in trouble is nothing to go
+        back to.
+        """
+        if self._regular(progress.step):
+            self._owed = "regular"
+        elif self._owed is None and self._early(progress.step):
+            self._owed = "early"
+        in_trouble = progress.skipped_in_a_row > 0 and progress.step < self._setup.schedule.total_steps
+        return None if in_trouble else self._owed
+
+    def _regular(self, step: int) -> bool:
         setup = self._setup
         if step in (setup.schedule.total_steps, setup.decay_begins):
             return True
@@ -76,6 +86,7 @@ class Keeper:
         metrics = {} if scores is None else _metrics(scores)
         self.writer.save(trainee.state, facts=facts, metrics=metrics)
         self._last_save = time.monotonic()
+        self._owed = None
         if not self._proven:
             self._prove(trainee.state.progress.step)
 

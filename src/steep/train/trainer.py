@@ -101,11 +101,11 @@ class _Run:
                     self._stop(reason)
 
     def _evaluate_and_save(self, *, stopping: bool) -> None:
-        step = self.trainee.state.progress.step
-        due, regular = self.keeper.due(step), self.keeper.regular(step)
-        if not stopping and self._evaluation_due(step, regular):
+        progress = self.trainee.state.progress
+        due = self.keeper.due(progress)
+        if not stopping and self._evaluation_due(progress.step, due == "regular"):
             self._evaluate()
-        if due or stopping:
+        if due is not None or stopping:
             self.keeper.save(self.trainee, self.scores)
         self.scores = None
 
@@ -164,8 +164,7 @@ class _Run:
         progress.skipped_steps = trouble.skipped_steps
         progress.skipped_in_a_row = 0
         progress.rollbacks = trouble.rollbacks + 1
-        if progress.rollbacks > 1:
-            progress.rate_scale *= RATE_AFTER_ROLLBACK
+        progress.rate_scale = trouble.rate_scale * (RATE_AFTER_ROLLBACK if trouble.rollbacks > 0 else 1.0)
         lower = "" if progress.rate_scale == 1 else f" The rate is {progress.rate_scale:g} of the schedule's."
         self.observer.notice(
             NoticeReport(

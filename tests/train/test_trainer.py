@@ -1,0 +1,154 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.train.helpers import MakeSetup, Recorder, assert_equal, stop_after, weights_of
+
+from steep.artifacts.checkpoints import CheckpointCatalog
+from steep.spec.errors import Stopped
+from steep.train.checkpoint import load_average
+from steep.train.observer import Silent
+from steep.train.schedule import Schedule
+from steep.train.setup import Scores, TrainingSetup
+from steep.train.trainer import train
+
+
+def test_learns_and_tells(make_setup: MakeSetup, documents: list[np.ndarray]) -> None:
+    setup, heard = make_setup(schedule=Schedule(1e-2, 120, warmup_steps=3, decay_steps=24)), Recorder()
+    outcome = train(setup, heard)
+    assert (outcome.step, outcome.tokens_seen, outcome.skipped_steps) == (120, 120 * 4 * 64, 0)
+    assert [report.step for report in heard.steps] == list(range(1, 121))
+    assert [report.tokens_seen for report in heard.steps] == [256 * step for step in range(1, 121)]
+    losses = [report.loss for report in heard.steps]
+    assert sum(losses[:3]) / 3 > 6.0
+    counts = np.bincount(np.concatenate(documents))
+    shares = counts[counts > 0] / counts.sum()
+    entropy_of_tokens = float(-(shares * np.log(shares)).sum())  # what can be known without any context
+    assert sum(losses[-5:]) / 5 < entropy_of_tokens - 0.3
+    assert heard.steps[1].learning_rate == pytest.approx(1e-2 * 2 / 3)
+    assert all(report.tokens_per_second > 0 and report.peak_memory_bytes > 0 for report in heard.steps)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("stop", [1, 7, 19])
+def test_resume_is_exact(make_setup: MakeSetup, stop: int, precision: str) -> None:
+    whole = make_setup("whole", precision=precision, average_steps=6)
+    train(whole, Silent())
+    parts = make_setup("parts", precision=precision, average_steps=6)
+    with pytest.raises(Stopped, match=f"step {stop} of 20: SIGTERM was received"):
+        train(parts, Silent(), stop_after(stop))
+    assert parts.checkpoints.steps()[-1] == stop
+    heard = Recorder()
+    train(parts, heard)
+    assert [report.step for report in heard.steps] == list(range(stop + 1, 21))
+    assert_equal(weights_of(parts, 20), weights_of(whole, 20))
+    one, other = load_average(parts.checkpoints, 20), load_average(whole.checkpoints, 20)
+    assert one is not None
+    assert other is not None
+    assert_equal(one, other)
+
+
+def test_resume_is_exact_with_dropout_after_many_stops(make_setup: MakeSetup, base: Path) -> None:
+    from steep.model.load import load_model
+
+    def with_dropout() -> Any:
+        model = load_model(str(base))
+        for layer in model.model.layers:
+            layer.mlp.act_fn = torch.nn.Sequential(torch.nn.SiLU(), torch.nn.Dropout(0.2))
+        return model
+
+    whole = make_setup("whole", load_model=with_dropout)
+    train(whole, Silent())
+    parts = make_setup("parts", load_model=with_dropout)
+    for _ in range(4):
+        torch.rand(7)  # whatever else draws random numbers in between
+        with pytest.raises(Stopped):
+            train(parts, Silent(), stop_after(4))
+    train(parts, Silent())
+    assert_equal(weights_of(parts, 20), weights_of(whole, 20))
+    assert not torch.equal(
+        weights_of(whole, 20)["model.embed_tokens.weight"],
+        _trained(make_setup("other", load_model=with_dropout, seed=18))["model.embed_tokens.weight"],
+    )
+
+
+def _trained(setup: TrainingSetup) -> dict[str, torch.Tensor]:
+    train(setup, Silent())
+    return weights_of(setup, setup.schedule.total_steps)
+
+
+@pytest.mark.parametrize("microbatch", [1, 3])
+def test_accumulation_is_the_same_step(make_setup: MakeSetup, microbatch: int) -> None:
+    schedule = Schedule(3e-3, 5)
+    whole = _trained(make_setup("whole", schedule=schedule))
+    parts = _trained(make_setup("parts", schedule=schedule, microbatch_sequences=microbatch))
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_activation_checkpointing_changes_nothing(make_setup: MakeSetup) -> None:
+    schedule = Schedule(3e-3, 4)
+    one = _trained(make_setup("one", schedule=schedule))
+    other = _trained(make_setup("other", schedule=schedule, activation_checkpointing=True))
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor, rtol=1e-5, atol=1e-7)
+
+
+def test_the_average_is_the_mean_of_the_last_weights(make_setup: MakeSetup) -> None:
+    setup = make_setup("long", schedule=Schedule(3e-3, 6), average_steps=3)
+    train(setup, Silent())
+    last = []
+    for steps in (4, 5, 6):  # with a constant rate a shorter run is the beginning of a longer one
+        short = make_setup(f"short-{steps}", schedule=Schedule(3e-3, 6))
+        if steps < 6:
+            with pytest.raises(Stopped):
+                train(short, Silent(), stop_after(steps))
+        else:
+            train(short, Silent())
+        last.append(weights_of(short, steps))
+    average = load_average(setup.checkpoints, 6)
+    assert average is not None
+    for name, tensor in average.items():
+        torch.testing.assert_close(tensor, sum(some[name] for some in last) / 3, rtol=1e-5, atol=1e-7)
+
+
+def test_a_checkpoint_of_another_training_is_foreign(make_setup: MakeSetup) -> None:
+    train(make_setup(), Silent())
+    heard = Recorder()
+    train(make_setup(spec_fingerprint="another"), heard)
+    assert heard.checkpoints[0].event == "rejected"
+    assert "another spec" in heard.checkpoints[0].detail
+    assert heard.steps[0].step == 1
+
+
+def test_a_branch_adopts_the_trunk(make_setup: MakeSetup) -> None:
+    setup = make_setup()
+    with pytest.raises(Stopped):
+        train(setup, Silent(), stop_after(8))
+    heard = Recorder()
+    train(make_setup(spec_fingerprint="branch", adopts=lambda manifest: True, schedule=Schedule(3e-3, 12)), heard)
+    assert [report.step for report in heard.steps] == [9, 10, 11, 12]
+    manifest = CheckpointCatalog(setup.checkpoints.directory).get(12)
+    assert manifest.spec_fingerprint == "branch"
+    assert manifest.parent is not None
+    assert manifest.parent.step == 8
+
+
+def test_evaluates_a_plain_model_with_the_current_weights(make_setup: MakeSetup) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def measure(model: Any) -> Scores:
+        assert not model.training
+        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return Scores({"corpus": 2.0}, {"self": 3.0}, gain=0.1, forgetting=0.01 * len(seen))
+
+    setup, heard = make_setup(measure=measure, checkpoint_every_steps=8, precision="bf16"), Recorder()
+    train(setup, heard)
+    assert [report.step for report in heard.evaluations] == [8, 15, 16, 20]
+    assert heard.evaluations[0].general_bpb == {"self": 3.0}
+    manifest = setup.checkpoints.get(20)
+    assert manifest.metrics["forgetting"] == pytest.approx(0.04)
+    for name, tensor in weights_of(setup, 20).items():
+        assert torch.equal(seen[-1][name], tensor), name
