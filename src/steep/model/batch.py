@@ -38,9 +38,14 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        tensors = (self.input_ids, self.labels, self.position_ids, self.cu_seq_lens)
-        moved = (tensor.to(device, non_blocking=True) for tensor in tensors)
-        return Batch(*moved, self.max_length, self.num_labels)
+        return Batch(
+            input_ids=self.input_ids.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+            position_ids=self.position_ids.to(device, non_blocking=True),
+            cu_seq_lens=self.cu_seq_lens.to(device, non_blocking=True),
+            max_length=self.max_length,
+            num_labels=self.num_labels,
+        )
 
     def model_arguments(self) -> dict[str, Any]:
         """Keyword arguments for a Hugging Face model whose attention is ours.

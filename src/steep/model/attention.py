@@ -1,0 +1,160 @@
+"""Attention that stays within documents, for every family that uses the library's attention interface.
+
+`register()` makes `attn_implementation="steep"` known. A model called with `Batch.model_arguments()` then attends within
+the segments of the batch: through variable-length kernels on a GPU, through `gemm_attention` on a CPU. Called in any
+other way (generation with a cache, padded batches) it behaves like `sdpa`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from steep.model.gemm_attention import gemm_attention
+from steep.spec.errors import InvalidModel
+
+NAME = "steep"
+
+
+@cache
+def register() -> str:
+    """Make the attention known to transformers; returns its name."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    return NAME
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """The attention function, as transformers calls it.
+
+    Args:
+        module: the attention layer.
+        query: `[batch, heads, N, head_dim]`; batch is 1 when segment bounds are given.
+        key, value: `[batch, kv_heads, N, head_dim]`.
+        attention_mask: used only without segment bounds.
+        dropout: probability with which a weight is dropped.
+        scaling: factor of the scores; by default `head_dim ** -0.5`.
+        sliding_window: tokens seen at most, itself included.
+        softcap: scores are bent to stay within plus and minus this.
+        cu_seq_lens_q: int32 `[num_segments + 1]`, where segments begin, and N.
+        max_length_q: tokens of the longest segment.
+        others: what other implementations want.
+
+    Returns:
+        `[batch, N, heads, head_dim]`, and None for the weights.
+    """
+    if others.get("s_aux") is not None:
+        raise InvalidModel("its attention uses sinks, which are not supported", cure="Choose a base of another family.")
+    scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
+    if cu_seq_lens_q is None:
+        if softcap is not None:
+            return _capped(query, key, value, scale, softcap, attention_mask, dropout).transpose(1, 2), None
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scale, **others)  # type: ignore[no-any-return]
+    window = None if sliding_window is None or sliding_window >= (max_length_q or 0) else int(sliding_window)
+    plain = softcap is None and dropout == 0.0
+    if plain and query.device.type == "cuda" and query.dtype in (torch.bfloat16, torch.float16) and _has_varlen():
+        assert max_length_q is not None
+        return _varlen(query[0], key[0], value[0], cu_seq_lens_q, max_length_q, scale, window)[None], None
+    bounds = cu_seq_lens_q.tolist()
+    if plain and query.device.type == "cpu":
+        return gemm_attention(query[0], key[0], value[0], bounds, scale, window)[None], None
+    return _by_segments(query, key, value, bounds, scale, window, softcap, dropout), None
+
+
+@cache
+def _has_varlen() -> bool:
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return False
+    return "window_size" in inspect.signature(varlen_attn).parameters
+
+
+def _varlen(
+    query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, longest: int, scale: float, window: int | None
+) -> Tensor:
+    """The GPU's kernel for segments of any length; `[heads, N, dim]` in, `[N, heads, dim]` out."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    arguments: dict[str, Any] = {"scale": scale, "window_size": (-1 if window is None else window - 1, 0)}
+    groups = query.shape[0] // key.shape[0]
+    if groups > 1 and "enable_gqa" in inspect.signature(varlen_attn).parameters:
+        arguments["enable_gqa"] = True
+    elif groups > 1:
+        key, value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
+    rows = (tensor.transpose(0, 1) for tensor in (query, key, value))
+    return varlen_attn(*rows, bounds, bounds, longest, longest, **arguments)  # type: ignore[no-any-return]
+
+
+def _by_segments(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bounds: list[int],
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+    dropout: float,
+) -> Tensor:
+    """Each segment by itself with torch's own attention; slow with many segments, but does everything anywhere."""
+    lengths = [stop - start for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    parts = []
+    for q, k, v in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True):
+        length = q.shape[2]
+        sees = None
+        if softcap is not None or window is not None:
+            sees = torch.ones(length, length, dtype=torch.bool, device=q.device).tril_()
+            sees = sees if window is None else sees.triu_(1 - window)
+        if softcap is not None:
+            parts.append(_capped(q, k, v, scale, softcap, sees, dropout))
+        else:
+            groups = q.shape[1] // k.shape[1]
+            k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+            parts.append(
+                scaled_dot_product_attention(
+                    q, k, v, attn_mask=sees, dropout_p=dropout, is_causal=sees is None, scale=scale
+                )
+            )
+    return torch.cat(parts, 2).transpose(1, 2)
+
+
+def _capped(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, softcap: float, mask: Tensor | None, dropout: float
+) -> Tensor:
+    """Attention with bent scores, as Gemma 2 has it; `[batch, heads, N, dim]` in and out.
+
+    Args:
+        mask: True where a key is seen, or what is added to the scores; None: causal.
+    """
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    scores = softcap * torch.tanh(query @ key.transpose(2, 3) * (scale / softcap))
+    if mask is None:
+        rows, keys = scores.shape[-2:]
+        mask = torch.ones(rows, keys, dtype=torch.bool, device=scores.device).tril_(keys - rows)
+    scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    return nn.functional.dropout(weights, dropout) @ value
