@@ -114,9 +114,10 @@ def parse_manifest(text: bytes | str, where: str) -> CheckpointManifest:
         if body.pop(_DIGEST) != _digest(body):
             raise ValueError("its content does not match its own hash")
         return CheckpointManifest.model_validate(body)
-    except (ValueError, KeyError, AttributeError, TypeError, ValidationError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error).splitlines()[0]
         raise DamagedArtifact(
-            f"the manifest is damaged: {str(error).splitlines()[0]}",
+            f"the manifest is damaged: {why}",
             where=where,
             cure="Use another checkpoint; `steep checkpoints verify` names the good ones.",
         ) from error

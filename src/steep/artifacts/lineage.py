@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -196,13 +197,31 @@ def rollback(run: RunDirectory, step: int) -> AbandonedLine | None:
         catalog.record_branch(step, Path(line.name))
         for inner in line.abandoned:
             (run.checkpoints / inner.name).rename(place / inner.name)
-        # newest first: whenever this is interrupted, what remains is the beginning of the line
-        for one in reversed(later):
-            for entry in (*run.checkpoints.glob(f"{catalog.path(one).name}.*"), catalog.path(one)):
-                entry.rename(place / entry.name)
+        _move(catalog, later, place)
         _set_measurements_aside(run.evaluation, step, place / "evaluation")
-        sync_directory(run.checkpoints)
         return line
+
+
+def set_aside(run: RunDirectory, steps: Sequence[int]) -> AbandonedLine:
+    """Move checkpoints that are no part of the run's line, as those of an earlier spec, out of its way; none is deleted.
+
+    Lines that had left theirs stay where they are. Call it with the run's lock held.
+    """
+    catalog, lineage = CheckpointCatalog(run.checkpoints), Lineage.read(run)
+    line = AbandonedLine(name=_free_name(run.checkpoints), from_step=0, steps=tuple(steps), abandoned_at=time.time())
+    place = run.checkpoints / line.name
+    place.mkdir()
+    lineage.model_copy(update={"abandoned": (*lineage.abandoned, line)}).write(run.path)
+    _move(catalog, steps, place)
+    return line
+
+
+def _move(catalog: CheckpointCatalog, steps: Sequence[int], place: Path) -> None:
+    """Newest first: whenever this is interrupted, what remains is the beginning of the line."""
+    for step in sorted(steps, reverse=True):
+        for entry in (*catalog.directory.glob(f"{catalog.path(step).name}.*"), catalog.path(step)):
+            entry.rename(place / entry.name)
+    sync_directory(catalog.directory)
 
 
 def _free_name(checkpoints: Path) -> str:
@@ -248,17 +267,28 @@ def tree(run: RunDirectory) -> list[TreeRow]:
 
 def _rows(catalog: CheckpointCatalog, lineage: Lineage, line: str, depth: int, seen: frozenset[Path]) -> list[TreeRow]:
     rows: list[TreeRow] = []
-    for manifest in catalog.list():
+    manifests = catalog.list()
+    for manifest in manifests:
         step = manifest.step
         rows.append(TreeRow(depth, line, manifest, catalog.pinned(step), lineage.adopts(manifest)))
-        for set_aside in lineage.abandoned:
-            if set_aside.from_step == step:
-                inner = CheckpointCatalog(catalog.directory / set_aside.name)
-                rows += _rows(inner, Lineage(abandoned=set_aside.abandoned), set_aside.name, depth + 1, seen)
+        rows += _left(catalog, [one for one in lineage.abandoned if one.from_step == step], depth + 1, seen)
         for name in catalog.branches(step):
             path = Path(name)
             if path.is_absolute() and path not in seen:
                 other = RunDirectory(path)
                 below = _rows(CheckpointCatalog(other.checkpoints), Lineage.read(other), name, depth + 1, seen | {path})
                 rows += [row for row in below if not (row.is_origin and row.depth == depth + 1)]
+    there = {manifest.step for manifest in manifests}
+    rows += _left(catalog, [one for one in lineage.abandoned if one.from_step not in there], depth + 1, seen)
+    return rows
+
+
+def _left(
+    catalog: CheckpointCatalog, lines: Sequence[AbandonedLine], depth: int, seen: frozenset[Path]
+) -> list[TreeRow]:
+    """Rows of lines that were set aside."""
+    rows = []
+    for line in lines:
+        inner = CheckpointCatalog(catalog.directory / line.name)
+        rows += _rows(inner, Lineage(abandoned=line.abandoned), line.name, depth, seen)
     return rows

@@ -39,6 +39,8 @@ class Snapshot:
         self._copies: dict[int, Tensor] = {}
         self._buffers = buffers
         self._lock = threading.Lock()
+        self._wanted = False
+        self._frozen = threading.Event()
         device = next((tensor.device for tensor in tensors if tensor.is_cuda), None)
         self._stream = None if device is None else torch.cuda.Stream(device)
         if self._stream is not None:
@@ -50,6 +52,8 @@ class Snapshot:
             self.freeze()
         length = self._bytes(index).numel()
         for start in range(0, length, PIECE_BYTES):
+            if self._wanted:  # a lock is not fair: without this, training would wait until all is written
+                self._frozen.wait()
             with self._lock:
                 consume(memoryview(self._bytes(index)[start : start + PIECE_BYTES].numpy()))
         with self._lock:
@@ -58,11 +62,16 @@ class Snapshot:
 
     def freeze(self) -> None:
         """Copy all that is still to be written; afterwards the live tensors may change."""
+        self._wanted = True
         with self._lock:
-            for index, live in enumerate(self._live):
-                if live is not None:
-                    self._copies[index] = self._copy(index, live)
-                    self._live[index] = None
+            try:
+                for index, live in enumerate(self._live):
+                    if live is not None:
+                        self._copies[index] = self._copy(index, live)
+                        self._live[index] = None
+            finally:
+                self._wanted = False
+                self._frozen.set()
 
     def _bytes(self, index: int) -> Tensor:
         live = self._live[index]
