@@ -23,7 +23,9 @@ def act(action: str, arguments: dict[str, Any]) -> dict[str, Any]:
         InvalidInput: there is no such action, or what it is to work on is wrong.
     """
     if action not in ACTIONS:
-        raise InvalidInput(f"there is no action {action!r}", where="--action", cure=f"Choose among {', '.join(ACTIONS)}.")
+        raise InvalidInput(
+            f"there is no action {action!r}", where="--action", cure=f"Choose among {', '.join(ACTIONS)}."
+        )
     return ACTIONS[action](**arguments)
 
 

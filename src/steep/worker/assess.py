@@ -20,7 +20,7 @@ from steep.planning.recipe import Recipe, derive
 from steep.spec.reports import EvaluationReport
 from steep.spec.stages import Stage
 from steep.worker.context import Context
-from steep.worker.replay import sample_self, self_tokens_for, weights_fingerprint
+from steep.worker.replay import sample_self, self_tokens_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -118,16 +118,11 @@ def _sample(context: Context, model: PreTrainedModel, recipe: Recipe) -> None:
         model,
         context.tokenizer,
         context.self_directory,
-        weights=_weights(context),
+        weights=context.weights_fingerprint,
         replay_tokens=replay_tokens,
         progress=context.progress(Stage.ASSESS),
         should_stop=context.should_stop,
     )
-
-
-def _weights(context: Context) -> str:
-    directory = Path(context.base)
-    return weights_fingerprint(directory) if directory.is_dir() else context.base_fingerprint
 
 
 def _advise(context: Context, facts: Facts, recipe: Recipe) -> None:

@@ -71,6 +71,15 @@ class Context:
         facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         return hash_text(json.dumps(facts))
 
+    @cached_property
+    def weights_fingerprint(self) -> str:
+        """Changes when the base's weights or tokenizer do, wherever they lie; checkpoints belong to these weights."""
+        from steep.worker.replay import weights_fingerprint
+
+        directory = Path(self.base)
+        scratch = self.spec.base.from_scratch is not None
+        return self.base_fingerprint if scratch or not directory.is_dir() else weights_fingerprint(directory)
+
     # ---- what earlier stages made
 
     @cached_property

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from steep.artifacts.files import write_atomic
 from steep.evaluate.compare import Kind, Measurement
 from steep.spec.reports import EvaluationReport
+from steep.train.observer import Silent
 
 _ORDER: tuple[Kind, ...] = ("base", "checkpoint", "average", "interpolation")
 
@@ -83,7 +84,7 @@ class Records:
         return next((record for record in self.read() if record.kind == "base"), None)
 
 
-class RecordsEvaluations:
+class RecordsEvaluations(Silent):
     """An observer that turns evaluations made in training into records, so they outlive their checkpoints."""
 
     def __init__(self, records: Records, base: Measurement) -> None:

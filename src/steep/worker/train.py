@@ -1,0 +1,178 @@
+"""Stage train: the recipe carried out on the prepared text, from wherever an earlier attempt stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from steep.artifacts.checkpoints import CheckpointCatalog, Parent
+from steep.artifacts.files import hash_text
+from steep.artifacts.lineage import Lineage, set_aside
+from steep.artifacts.retention import RetentionPolicy
+from steep.artifacts.tokens import TokenDataset
+from steep.corpus.order import DataOrder, Stream, mix
+from steep.corpus.sources import name_sources
+from steep.planning.recipe import Recipe
+from steep.spec.stages import Stage
+from steep.worker.context import Context
+from steep.worker.mirroring import mirrored
+from steep.worker.records import RecordsEvaluations
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from steep.evaluate.compare import Measurement
+    from steep.train.setup import Scores, TrainingSetup
+
+# Numbers of the recipe that change the way, not the destination: a run goes on although they are other ones now.
+_OF_NO_CONSEQUENCE = {
+    "microbatch_sequences",
+    "precision",
+    "compile",
+    "activation_checkpointing",
+    "checkpoint_every_steps",
+    "checkpoint_every_seconds",
+    "evaluate_every_steps",
+    "evaluate_every_seconds",
+    "time_budget_seconds",
+    "pace_is_measured",
+    "decisions",
+}
+
+
+def inputs(context: Context) -> dict[str, Any]:
+    """The training itself, and where its checkpoints are copied to."""
+    return {"lineage": lineage(context), "store": context.spec.checkpoints.store}
+
+
+def work(context: Context) -> dict[str, Any]:
+    """Train to the end of the schedule; returns how it went."""
+    from steep.train.observer import Several
+    from steep.train.trainer import train
+
+    setup = training_setup(context)
+    _set_foreign_aside(context, setup)
+    base = context.records.base()
+    recorder = [] if base is None else [RecordsEvaluations(context.records, base.measured)]
+    observer = Several((context.observer, *recorder))
+    with mirrored(context, setup.checkpoints, owner=setup.order.fingerprint, observer=observer) as listening:
+        outcome = train(setup, listening, context.should_stop)
+    return asdict(outcome)
+
+
+def lineage(context: Context) -> str:
+    """Fingerprint of the training that makes this run's models; empty before there is a recipe.
+
+    It covers all that decides the weights: the base, the text and its order, the recipe, and the checkpoint that the
+    run was branched from.
+    """
+    if not context.recipe_file.exists():
+        return ""
+    origin = Lineage.read(context.run).origin
+    order = data_order(context, context.recipe)
+    return hash_text(spec_fingerprint(context), order.fingerprint, "" if origin is None else origin.identity)
+
+
+def spec_fingerprint(context: Context) -> str:
+    """Of what training depends on beside its data order; a checkpoint with another one is foreign."""
+    recipe = context.recipe.model_dump_json(exclude=_OF_NO_CONSEQUENCE)
+    return hash_text(context.weights_fingerprint, recipe, str(context.spec.seed))
+
+
+def data_order(context: Context, recipe: Recipe) -> DataOrder:
+    """Which tokens each sequence holds: the corpus by weight, and replay by its share."""
+    weights = {name: source.weight for name, source in name_sources(context.spec.corpus.sources).items()}
+    streams = mix(
+        [_stream(name, dataset, weights.get(name, 1.0)) for name, dataset in context.corpus.train.items()],
+        [_stream(name, dataset, 1.0) for name, dataset in context.replay.items()],
+        recipe.replay_share,
+    )
+    return DataOrder(streams, sequence_tokens=recipe.sequence_tokens, seed=context.spec.seed)
+
+
+def training_setup(context: Context) -> TrainingSetup:
+    """Everything that the trainer is told, from the recipe and what earlier stages made."""
+    from steep.train.schedule import Schedule
+    from steep.train.setup import TrainingSetup
+
+    recipe, spec = context.recipe, context.spec
+    ancestry = Lineage.read(context.run)
+    origin = ancestry.origin
+    return TrainingSetup(
+        load_model=context.load_base,
+        device=context.device,
+        datasets={**context.corpus.train, **context.replay},
+        order=data_order(context, recipe),
+        sequences_per_step=recipe.sequences_per_step,
+        microbatch_sequences=recipe.microbatch_sequences,
+        schedule=Schedule(
+            recipe.peak_rate,
+            recipe.total_steps,
+            warmup_steps=recipe.warmup_steps,
+            decay_steps=recipe.decay_steps,
+            kind=recipe.schedule,
+            final_share=recipe.final_rate,
+        ),
+        checkpoints=CheckpointCatalog(context.run.checkpoints),
+        spec_fingerprint=spec_fingerprint(context),
+        seed=spec.seed,
+        betas=recipe.betas,
+        weight_decay=recipe.weight_decay,
+        clip_norm=recipe.clip_norm,
+        average_steps=recipe.average_steps,
+        lora=recipe.lora,
+        precision=recipe.precision,
+        compile=recipe.compile,
+        activation_checkpointing=recipe.activation_checkpointing,
+        checkpoint_every_steps=recipe.checkpoint_every_steps,
+        checkpoint_every_seconds=recipe.checkpoint_every_seconds,
+        evaluate_every_steps=recipe.evaluate_every_steps,
+        evaluate_every_seconds=recipe.evaluate_every_seconds,
+        retention=RetentionPolicy(
+            keep_last=spec.checkpoints.keep_last,
+            keep_best=spec.checkpoints.keep_best,
+            forgetting_budget=spec.evaluation.forgetting_budget,
+        ),
+        measure=_measuring(context),
+        adopts=ancestry.adopts,
+        parent=None if origin is None else Parent(step=origin.step, identity=origin.identity, run=origin.run),
+    )
+
+
+def _stream(name: str, dataset: TokenDataset, weight: float) -> Stream:
+    return Stream(name, len(dataset), weight, dataset.info.fingerprint)
+
+
+def _measuring(context: Context) -> Callable[[PreTrainedModel], Scores]:
+    """Scores a model in training on the hold-outs, beside the base."""
+    from steep.evaluate.compare import score_row
+    from steep.train.setup import Scores
+
+    base = context.records.base()
+
+    def measure(model: PreTrainedModel) -> Scores:
+        measured: Measurement = context.measure(model, Stage.TRAIN)
+        if base is None:
+            return Scores(measured.domain, measured.general)
+        row = score_row("checkpoint", measured, base.measured, step=0, tokens_seen=0)
+        return Scores(measured.domain, measured.general, gain=row.gain, forgetting=row.forgetting)
+
+    return measure
+
+
+def _set_foreign_aside(context: Context, setup: TrainingSetup) -> None:
+    """Checkpoints of another spec or other text must be neither resumed nor counted; they are kept, out of the way."""
+    from steep.train.resume import why_foreign
+
+    setup.checkpoints.clean()
+    reasons = {one.step: why for one in setup.checkpoints.list() if (why := why_foreign(one, setup))}
+    if reasons:
+        line = set_aside(context.run, sorted(reasons))
+        why = " and ".join(sorted(set(reasons.values())))
+        context.notice(
+            "set_aside",
+            f"{len(reasons)} checkpoint{'s' if len(reasons) > 1 else ''} of an earlier training ({why}) set aside in "
+            f"checkpoints/{line.name}; delete that directory to free its space",
+            warning=True,
+        )
