@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -72,7 +73,7 @@ def attend(
             return _capped(query, key, value, scale, softcap, attention_mask, dropout).transpose(1, 2), None
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scale, **others)  # type: ignore[no-any-return]
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scale, **others)
     window = None if sliding_window is None or sliding_window >= (max_length_q or 0) else int(sliding_window)
     plain = softcap is None and dropout == 0.0
     if plain and query.device.type == "cuda" and query.dtype in (torch.bfloat16, torch.float16) and _has_varlen():
@@ -106,7 +107,7 @@ def _varlen(
     elif groups > 1:
         key, value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
     rows = (tensor.transpose(0, 1) for tensor in (query, key, value))
-    return varlen_attn(*rows, bounds, bounds, longest, longest, **arguments)  # type: ignore[no-any-return]
+    return varlen_attn(*rows, bounds, bounds, longest, longest, **arguments)
 
 
 def _by_segments(
@@ -120,7 +121,7 @@ def _by_segments(
     dropout: float,
 ) -> Tensor:
     """Each segment by itself with torch's own attention; slow with many segments, but does everything anywhere."""
-    lengths = [stop - start for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    lengths = [stop - start for start, stop in pairwise(bounds)]
     parts = []
     for q, k, v in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True):
         length = q.shape[2]
@@ -155,6 +156,7 @@ def _capped(
     if mask is None:
         rows, keys = scores.shape[-2:]
         mask = torch.ones(rows, keys, dtype=torch.bool, device=scores.device).tril_(keys - rows)
-    scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+    least = torch.finfo(scores.dtype).min  # finite, so that a padding row, which sees nothing, is no NaN
+    scores = scores.masked_fill(~mask, least) if mask.dtype == torch.bool else scores + mask
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
     return nn.functional.dropout(weights, dropout) @ value

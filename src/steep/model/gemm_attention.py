@@ -32,7 +32,7 @@ def gemm_attention(
     Returns:
         `[N, heads, head_dim]`, contiguous.
     """
-    return _GemmAttention.apply(query, key, value, bounds, scale, window)  # type: ignore[no-any-return]
+    return _GemmAttention.apply(query, key, value, bounds, scale, window)
 
 
 class _GemmAttention(torch.autograd.Function):

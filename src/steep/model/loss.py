@@ -1,0 +1,181 @@
+"""The loss of a language model, without ever holding the logits of all tokens.
+
+The last linear layer and the cross entropy are one function, worked off in chunks of tokens. Since the loss is the root of
+the backward pass, its gradients are known as soon as a chunk's logits are, so both passes are one and nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from steep.model.batch import IGNORED, Batch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+CHUNK_ELEMENTS = {"cpu": 16 * 2**20, "cuda": 256 * 2**20}
+"""Logits of one chunk: few enough to stay in a CPU's cache, many enough for a large GPU."""
+
+_MIN_CHUNK_TOKENS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How a family makes logits of its last hidden states.
+
+    Args:
+        weight: `[vocab, hidden]`.
+        bias: `[vocab]`, where there is one.
+        scale: logits are multiplied by it.
+        softcap: logits are bent to stay within plus and minus this.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    scale: float
+    softcap: float | None
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits `[..., vocab]` of hidden states `[..., hidden]`, in their dtype."""
+        return _bend(linear(hidden, self.weight, self.bias), self)
+
+
+def head_of(model: PreTrainedModel) -> Head:
+    """The head of a causal language model; its weights may change afterwards."""
+    layer = model.get_output_embeddings()
+    config = model.config.get_text_config()
+    scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
+    return Head(layer.weight, getattr(layer, "bias", None), scale, getattr(config, "final_logit_softcapping", None))
+
+
+def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """What the head sees: `[N, hidden]`."""
+    return model.base_model(**batch.model_arguments()).last_hidden_state[0]
+
+
+class LanguageModelLoss(nn.Module):
+    """A causal language model together with its loss; the module that training calls, shards and differentiates.
+
+    Args:
+        model: any causal language model with our attention.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> tuple[Tensor, int]:
+        """Sum of nats over the batch's labels (a scalar, fp32), and how many labels there are."""
+        hidden = hidden_states(self.model, batch)
+        return linear_cross_entropy(hidden, head_of(self.model), batch.labels), batch.num_labels
+
+
+def language_model_loss(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, int]:
+    """Sum of nats over the batch's labels, and how many labels there are."""
+    return linear_cross_entropy(hidden_states(model, batch), head_of(model), batch.labels), batch.num_labels
+
+
+def linear_cross_entropy(hidden: Tensor, head: Head, labels: Tensor, *, chunk_tokens: int | None = None) -> Tensor:
+    """Sum over tokens of the nats that the label costs.
+
+    Args:
+        hidden: `[N, hidden]`.
+        head: makes logits of them.
+        labels: int64 `[N]`, or `IGNORED`, which costs nothing.
+        chunk_tokens: tokens worked off at a time; by default what suits the device.
+
+    Returns:
+        A scalar: fp32, or fp64 where the inputs are.
+    """
+    if hidden.is_cuda and hidden.dtype != torch.float64 and _liger() is not None:
+        nats: Tensor = _liger()(
+            hidden,
+            head.weight if head.scale == 1.0 else head.weight * head.scale,
+            labels,
+            bias=head.bias if head.bias is None or head.scale == 1.0 else head.bias * head.scale,
+            ignore_index=IGNORED,
+            reduction="sum",
+            softcap=head.softcap,
+        )
+        return nats.float()
+    if chunk_tokens is None:
+        budget = CHUNK_ELEMENTS.get(hidden.device.type, CHUNK_ELEMENTS["cpu"])
+        chunk_tokens = max(_MIN_CHUNK_TOKENS, budget // len(head.weight))
+    return _LinearCrossEntropy.apply(hidden, head.weight, head.bias, labels, head, chunk_tokens)
+
+
+@cache
+def _liger() -> Any:
+    """Liger's fused function, or None where it is not installed."""
+    try:
+        from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
+    except ImportError:
+        return None
+    return liger_fused_linear_cross_entropy
+
+
+def _bend(logits: Tensor, head: Head) -> Tensor:
+    """Scale and softcap, in place."""
+    if head.scale != 1.0:
+        logits = logits.mul_(head.scale)
+    if head.softcap is not None:
+        logits = logits.div_(head.softcap).tanh_().mul_(head.softcap)
+    return logits
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, head: Head, chunk_tokens: int
+    ) -> Tensor:
+        exact = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        wants = [bool(need) for need in ctx.needs_input_grad[:3]]
+        grad_hidden = torch.empty_like(hidden) if wants[0] else None
+        grad_weight = torch.zeros_like(weight, dtype=exact) if wants[1] else None
+        grad_bias = torch.zeros_like(bias, dtype=exact) if wants[2] and bias is not None else None
+        nats = torch.zeros((), dtype=exact, device=hidden.device)
+        for start in range(0, len(hidden), chunk_tokens):
+            rows, goals = hidden[start : start + chunk_tokens], labels[start : start + chunk_tokens]
+            some, gradient = _cost(_bend(linear(rows, weight, bias), head), goals, head)
+            nats += some
+            if grad_hidden is not None:
+                torch.mm(gradient, weight, out=grad_hidden[start : start + len(rows)])
+            if grad_weight is not None:
+                grad_weight += gradient.t() @ rows
+            if grad_bias is not None:
+                grad_bias += gradient.sum(0, dtype=exact)
+        ctx.gradients = grad_hidden, grad_weight, grad_bias
+        ctx.dtype = weight.dtype
+        return nats
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        outer = gradients[0]
+        scaled = [None if grad is None else grad.mul_(outer.to(grad.dtype)).to(ctx.dtype) for grad in ctx.gradients]
+        ctx.gradients = None, None, None
+        return *scaled, None, None, None
+
+
+def _cost(logits: Tensor, labels: Tensor, head: Head) -> tuple[Tensor, Tensor]:
+    """Nats of a chunk, and their gradient for its logits before scale and softcap. The logits are overwritten.
+
+    The sum of exponentials is taken from the softmax's largest entry, so nats are finite whatever the logits are.
+    """
+    exact = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    counted = labels != IGNORED
+    goals = labels.clamp(min=0)[:, None]
+    lead = (logits.amax(-1) - logits.gather(1, goals)[:, 0]).to(exact)
+    gradient = torch.softmax(logits, dim=-1)
+    nats = lead - gradient.amax(-1).to(exact).log()
+    gradient.scatter_add_(1, goals, gradient.new_full((1, 1), -1.0).expand_as(goals))
+    if head.softcap is not None:
+        gradient.mul_(1 - logits.div_(head.softcap).square_())
+    if head.scale != 1.0 or not bool(counted.all()):
+        gradient.mul_((counted * head.scale).to(gradient.dtype)[:, None])
+    return (nats * counted).sum(), gradient
