@@ -11,6 +11,7 @@ A document is `[BOS] ids EOS`; BOS stands there only when the tokenizer adds one
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -54,6 +55,14 @@ class TokenDatasetInfo(BaseModel):
         return sum(shard.tokens for shard in self.shards)
 
     @property
+    def texts(self) -> Iterator[str]:
+        """The documents' texts, in order; only hold-outs keep them, and nothing comes of other datasets."""
+        import pyarrow.parquet as pq
+
+        for path in sorted(self.path.glob("texts-*.parquet")):
+            for batch in pq.ParquetFile(path).iter_batches(columns=["text"]):
+                yield from batch.column("text").to_pylist()
+
     def documents(self) -> int:
         """Documents of all shards."""
         return sum(shard.documents for shard in self.shards)
@@ -97,6 +106,14 @@ class TokenDataset:
             filled += len(part)
             position = (position + len(part)) % total
         return out
+
+    def texts(self) -> Iterator[str]:
+        """The documents' texts, in order; only hold-outs keep them, and nothing comes of other datasets."""
+        import pyarrow.parquet as pq
+
+        for path in sorted(self.path.glob("texts-*.parquet")):
+            for batch in pq.ParquetFile(path).iter_batches(columns=["text"]):
+                yield from batch.column("text").to_pylist()
 
     def documents(self) -> npt.NDArray[np.int64]:
         """`[num_docs, 2]`: tokens and text bytes of each document, in order."""

@@ -6,6 +6,7 @@ hold-out, derives the recipe with its reasons, and says when continued pretraini
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steep.artifacts.files import write_atomic
-from steep.planning.advice import advise, is_instruct
+from steep.planning.advice import advise, describe_texts, is_instruct
 from steep.planning.disk import check_disk, estimate_disk
 from steep.planning.facts import Facts
 from steep.planning.recipe import Recipe, derive
@@ -24,6 +25,8 @@ from steep.worker.replay import sample_self, self_tokens_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+SHAPE_TEXTS = 500  # hold-out texts that are looked at for the marks of instruction data
 
 
 def inputs(context: Context) -> dict[str, Any]:
@@ -47,6 +50,9 @@ def work(context: Context) -> dict[str, Any]:
     model = context.load_base()
     facts = _facts(context, model)
     recipe = derive(context.spec, facts)
+    if not recipe.pace_is_measured:
+        facts = facts.model_copy(update={"tokens_per_second": _pace(context, recipe)})
+        recipe = derive(context.spec, facts)
     check_disk(
         estimate_disk(facts, recipe, context.spec.checkpoints), _free_bytes(context.run.path), str(context.run.path)
     )
@@ -106,6 +112,19 @@ def _facts(context: Context, model: PreTrainedModel) -> Facts:
     )
 
 
+def _pace(context: Context, recipe: Recipe) -> float:
+    """Measured training speed, which a budget in time must know; on the corpus alone, as replay is not there yet."""
+    from steep.train.pace import measure_pace
+    from steep.worker.train import training_setup
+
+    progress = context.progress(Stage.ASSESS)
+    progress("measuring the training speed", 0, 1)
+    alone = recipe.model_copy(update={"replay_share": 0.0})
+    pace = measure_pace(training_setup(context, alone))
+    progress("measuring the training speed", 1, 1)
+    return pace
+
+
 def _free_bytes(path: Path) -> int:
     return shutil.disk_usage(path).free
 
@@ -131,9 +150,11 @@ def _advise(context: Context, facts: Facts, recipe: Recipe) -> None:
     auto = context.spec.model_copy(
         update={"training": context.spec.training.model_copy(update={"learning_rate": None})}
     )
+    texts = itertools.chain.from_iterable(dataset.texts() for dataset in context.corpus.holdout.values())
     found = advise(
         facts,
         recipe,
+        shape=describe_texts(itertools.islice(texts, SHAPE_TEXTS)),
         instruct=is_instruct(context.base, tokenizer_config),
         auto_rate=None if context.spec.training.learning_rate is None else derive(auto, facts).peak_rate,
     )

@@ -51,7 +51,7 @@ def work(context: Context) -> dict[str, Any]:
     from steep.train.observer import Several
     from steep.train.trainer import train
 
-    setup = training_setup(context)
+    setup = training_setup(context, context.recipe)
     _set_foreign_aside(context, setup)
     base = context.records.base()
     recorder = [] if base is None else [RecordsEvaluations(context.records, base.measured)]
@@ -71,13 +71,14 @@ def lineage(context: Context) -> str:
         return ""
     origin = Lineage.read(context.run).origin
     order = data_order(context, context.recipe)
-    return hash_text(spec_fingerprint(context), order.fingerprint, "" if origin is None else origin.identity)
+    spec = spec_fingerprint(context, context.recipe)
+    return hash_text(spec, order.fingerprint, "" if origin is None else origin.identity)
 
 
-def spec_fingerprint(context: Context) -> str:
+def spec_fingerprint(context: Context, recipe: Recipe) -> str:
     """Of what training depends on beside its data order; a checkpoint with another one is foreign."""
-    recipe = context.recipe.model_dump_json(exclude=_OF_NO_CONSEQUENCE)
-    return hash_text(context.weights_fingerprint, recipe, str(context.spec.seed))
+    numbers = recipe.model_dump_json(exclude=_OF_NO_CONSEQUENCE)
+    return hash_text(context.weights_fingerprint, numbers, str(context.spec.seed))
 
 
 def data_order(context: Context, recipe: Recipe) -> DataOrder:
@@ -91,12 +92,12 @@ def data_order(context: Context, recipe: Recipe) -> DataOrder:
     return DataOrder(streams, sequence_tokens=recipe.sequence_tokens, seed=context.spec.seed)
 
 
-def training_setup(context: Context) -> TrainingSetup:
+def training_setup(context: Context, recipe: Recipe) -> TrainingSetup:
     """Everything that the trainer is told, from the recipe and what earlier stages made."""
     from steep.train.schedule import Schedule
     from steep.train.setup import TrainingSetup
 
-    recipe, spec = context.recipe, context.spec
+    spec = context.spec
     ancestry = Lineage.read(context.run)
     origin = ancestry.origin
     return TrainingSetup(
@@ -115,7 +116,7 @@ def training_setup(context: Context) -> TrainingSetup:
             final_share=recipe.final_rate,
         ),
         checkpoints=CheckpointCatalog(context.run.checkpoints),
-        spec_fingerprint=spec_fingerprint(context),
+        spec_fingerprint=spec_fingerprint(context, recipe),
         seed=spec.seed,
         betas=recipe.betas,
         weight_decay=recipe.weight_decay,
