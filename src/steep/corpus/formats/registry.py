@@ -48,7 +48,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "docx": ("docx", "docm"),
     "pptx": ("pptx", "pptm", "ppsx"),
     "sheet": ("xlsx", "xlsm", "xlsb", "xls", "ods"),
-    "odt": ("odt", "odp", "ott"),
+    "odt": ("odt", "ott"),
     "rtf": ("rtf",),
     "epub": ("epub",),
     "notebook": ("ipynb",),
@@ -82,6 +82,13 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x28\xb5\x2f\xfd", "zst"),
 )
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
+_OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # Office before 2007, and whatever Office encrypts
+# formats that are a zip or OLE file inside
+_CONTAINERS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("docx", "pptx", "odt", "epub"), ("zip", "ole")),
+    "sheet": ("zip", "ole"),
+    **{"lzma": ("xz",), "zstd": ("zst",)},
+}
 _HTML = re.compile(rb"<!doctype html|<html[\s>]|<head[\s>]|<body[\s>]", re.IGNORECASE)
 
 
@@ -119,6 +126,24 @@ def without_compression(name: str) -> str:
     if not stem:
         return name
     return f"{stem}.tar" if end.lower() in SHORT_NAMES else stem
+
+
+def binary_by_content(head: bytes) -> str | None:
+    """Which binary format a file's first bytes say for certain: a name of `_MAGIC`, `zip`, `ole` or None."""
+    for magic, name in _MAGIC:
+        if head.startswith(magic):
+            return name
+    return "zip" if head.startswith(_ZIP_MAGIC) else "ole" if head.startswith(_OLE_MAGIC) else None
+
+
+def contradicts(kind: str, head: bytes) -> str | None:
+    """What a file is by its first bytes, when it cannot be what its name says; None when it can."""
+    found = binary_by_content(head)
+    if found in (None, kind) or found in _CONTAINERS.get(kind, ()):
+        return None
+    if found in ("bz2", "rtf") and kind in ("text", "code", "latex"):  # a text may begin with these letters
+        return None if b"\0" not in head else found
+    return found
 
 
 def format_by_content(head: bytes) -> str | None:
