@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -81,7 +82,7 @@ def test_the_logits_of_all_tokens_never_exist() -> None:
 def mean_loss_of_each_document_alone(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     bounds = batch.cu_seq_lens.tolist()
     nats = torch.zeros(())
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in pairwise(bounds):
         logits = model(batch.input_ids[:, start:stop], use_cache=False).logits[0]
         nats = nats + cross_entropy(logits, batch.labels[start:stop], ignore_index=IGNORED, reduction="sum")
     return nats / batch.num_labels

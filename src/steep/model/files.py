@@ -1,0 +1,131 @@
+"""The files of a model: found in a directory or on the hub, and looked at before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from steep.spec.errors import InvalidModel
+
+INDEX = "model.safetensors.index.json"
+WEIGHTS = "model.safetensors"
+_FROM_HUB = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+_OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx")
+_FETCH_AGAIN = "Fetch the model again; the file is not whole."
+
+
+def find_model(model: str, *, with_code: bool = False) -> Path:
+    """The directory of a model; one of the hub is downloaded, or found in the hub's cache.
+
+    Args:
+        model: a directory, or a hub id `org/name`, optionally `@revision`.
+        with_code: fetch Python files too.
+
+    Raises:
+        InvalidModel: there is no such directory, and the hub gave none of that name.
+    """
+    directory = Path(model).expanduser()
+    if directory.is_dir():
+        return directory
+    if directory.is_file():
+        raise InvalidModel(
+            "is a file, not a directory", where=model, cure="Give the directory that config.json lies in."
+        )
+    name, _, revision = model.partition("@")
+    if name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise InvalidModel("there is no such directory", where=model, cure="Check the path of the model.")
+    from huggingface_hub import snapshot_download
+
+    patterns = [*_FROM_HUB, *(["*.py"] if with_code else [])]
+    try:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
+    except Exception as error:  # the hub's client raises many types: no network, no such name, no permission
+        raise InvalidModel(
+            f"is neither a directory nor a model that the hub gave us ({_first_line(error)})",
+            where=model,
+            cure="Check the name and the network, or give a directory with config.json and model.safetensors.",
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a model.
+
+    Raises:
+        InvalidModel: it is none.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InvalidModel(
+            f"cannot be read as JSON ({_first_line(error)})", where=str(path), cure=_FETCH_AGAIN
+        ) from error
+    if not isinstance(found, dict):
+        raise InvalidModel("holds no JSON object", where=str(path), cure=_FETCH_AGAIN)
+    return found
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The safetensors files of a model.
+
+    Raises:
+        InvalidModel: there are none, or one that the index names is missing.
+    """
+    index = directory / INDEX
+    if index.exists():
+        names = sorted(set(read_json(index).get("weight_map", {}).values()))
+        missing = [name for name in names if not (directory / name).exists()]
+        if missing or not names:
+            what = (
+                f"{len(missing)} of {len(names)} weight files are missing, such as {missing[0]}"
+                if missing
+                else "is empty"
+            )
+            raise InvalidModel(what, where=str(index), cure="Fetch the model again; not all of it is there.")
+        return [directory / name for name in names]
+    if (directory / WEIGHTS).exists():
+        return [directory / WEIGHTS]
+    raise _without_weights(directory)
+
+
+def tensor_types(directory: Path) -> dict[str, str]:
+    """The type of each stored tensor by its name, as safetensors call it (`BF16`, `F32`); reads only the files' heads.
+
+    Raises:
+        InvalidModel: a file is missing, or is not whole.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    types: dict[str, str] = {}
+    for path in weight_files(directory):
+        try:
+            with safe_open(path, framework="pt") as tensors:
+                types |= {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise InvalidModel(
+                f"is no whole safetensors file ({_first_line(error)})", where=str(path), cure=_FETCH_AGAIN
+            ) from error
+    return types
+
+
+def _without_weights(directory: Path) -> InvalidModel:
+    if (directory / "adapter_config.json").exists():
+        return InvalidModel(
+            "holds an adapter, not a model",
+            where=str(directory),
+            cure="Merge it into its base with peft's merge_and_unload, save that, and give its directory.",
+        )
+    others = sorted(path.name for pattern in _OTHER_WEIGHTS for path in directory.glob(pattern))
+    if others:
+        return InvalidModel(
+            f"has its weights in {others[0]}; only safetensors are read, for other formats can run code or are quantised",
+            where=str(directory),
+            cure="Load it once with transformers in a safe place and save_pretrained it, which writes model.safetensors.",
+        )
+    return InvalidModel(
+        "holds no weights", where=str(directory), cure="Give the directory that model.safetensors lies in."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
