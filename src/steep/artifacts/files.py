@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,9 +35,9 @@ def full_disk_stops(where: Path) -> Iterator[None]:
 @contextmanager
 def atomic_writer(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
     """Open a file that appears at `path`, whole and durable, when the block ends without an error."""
-    staging = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    staging = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.tmp")
     with full_disk_stops(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         try:
             with open(staging, mode, **options) as stream:
                 yield stream
@@ -53,6 +54,15 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` to `path`, whole and durable, or not at all."""
     with atomic_writer(path) as stream:
         stream.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory, and those above it that are missing; each is durable in the one above."""
+    if directory.is_dir():
+        return
+    make_directory(directory.parent)
+    directory.mkdir(exist_ok=True)
+    sync_directory(directory.parent)
 
 
 def sync_directory(directory: Path) -> None:

@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
-from steep.artifacts.files import write_atomic
-from steep.spec.errors import InvalidInput, RunBusy
+from steep.artifacts.files import full_disk_stops, make_directory, write_atomic
+from steep.spec.errors import DamagedArtifact, InvalidInput, RunBusy
 from steep.spec.job import JobSpec
 from steep.spec.load import load_spec
 from steep.spec.results import Results
@@ -39,19 +40,18 @@ class RunDirectory:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path).resolve()
+        self.job_file = self.path / "job.yaml"
+        self.reports_file = self.path / "reports.jsonl"
+        self.dataset = self.path / "dataset"
+        self.base = self.path / "base"
+        self.checkpoints = self.path / "checkpoints"
+        self.evaluation = self.path / "evaluation"
+        self.results_file = self.path / "results.json"
+        self.charts = self.path / "charts"
+        self.export = self.path / "export"
 
     def __repr__(self) -> str:
         return f"RunDirectory({str(self.path)!r})"
-
-    job_file = property(lambda self: self.path / "job.yaml")
-    reports_file = property(lambda self: self.path / "reports.jsonl")
-    dataset = property(lambda self: self.path / "dataset")
-    base = property(lambda self: self.path / "base")
-    checkpoints = property(lambda self: self.path / "checkpoints")
-    evaluation = property(lambda self: self.path / "evaluation")
-    results_file = property(lambda self: self.path / "results.json")
-    charts = property(lambda self: self.path / "charts")
-    export = property(lambda self: self.path / "export")
 
     @classmethod
     def existing(cls, path: Path | str) -> RunDirectory:
@@ -74,9 +74,19 @@ class RunDirectory:
         )
 
     def completion(self, stage: Stage) -> dict[str, Any] | None:
-        """What a stage recorded when it completed, or nothing."""
+        """What a stage recorded when it completed, or nothing.
+
+        Raises:
+            DamagedArtifact: the record cannot be read.
+        """
         path = self.path / "stages" / f"{stage}.json"
-        return json.loads(path.read_bytes()) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            record = json.loads(path.read_bytes())
+            return {key: record[key] for key in ("stage", "fingerprint", "outputs")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise _damaged(path, f"Delete this file; the stage {stage} runs again.") from error
 
     def complete(self, stage: Stage, fingerprint: str, outputs: dict[str, Any]) -> None:
         """Record that a stage is complete for these inputs."""
@@ -84,8 +94,17 @@ class RunDirectory:
         write_atomic(self.path / "stages" / f"{stage}.json", json.dumps(record, indent=1))
 
     def results(self) -> Results | None:
-        """The measured results so far."""
-        return Results.model_validate_json(self.results_file.read_bytes()) if self.results_file.exists() else None
+        """The measured results so far.
+
+        Raises:
+            DamagedArtifact: the file cannot be read.
+        """
+        if not self.results_file.exists():
+            return None
+        try:
+            return Results.model_validate_json(self.results_file.read_bytes())
+        except ValidationError as error:
+            raise _damaged(self.results_file, "Delete this file and run again; it is made anew.") from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -93,19 +112,26 @@ class RunDirectory:
 
         Raises:
             RunBusy: another process holds it.
+            OutOfSpace: the disk is full.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / "lock", "a+") as stream:
+        with full_disk_stops(self.path):
+            make_directory(self.path)
+            stream = open(self.path / "lock", "a+b", buffering=0)  # noqa: SIM115 - closed below
+        with stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 stream.seek(0)
                 raise RunBusy(
-                    f"process {stream.read().strip() or 'unknown'} is working here",
+                    f"process {stream.read().decode() or 'unknown'} is working here",
                     where=str(self.path),
                     cure="Wait for it, stop it (SIGTERM saves a checkpoint), or use another --dir.",
                 ) from None
-            stream.truncate(0)
-            stream.write(str(os.getpid()))
-            stream.flush()
+            with full_disk_stops(self.path):
+                stream.truncate(0)
+                stream.write(str(os.getpid()).encode())
             yield
+
+
+def _damaged(path: Path, cure: str) -> DamagedArtifact:
+    return DamagedArtifact("the record is damaged", where=str(path), cure=cure)

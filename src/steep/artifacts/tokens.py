@@ -17,15 +17,18 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from blake3 import blake3
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from steep.spec.errors import DamagedArtifact
+
+_VERIFY_TOKENS = 1 << 22  # at once, so that large shards cost no memory
 
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 
 class ShardInfo(BaseModel):
-    """One token shard."""
+    """One token shard; `blake3` covers its tokens, then the bytes of its documents' int64 rows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,14 +58,6 @@ class TokenDatasetInfo(BaseModel):
         return sum(shard.tokens for shard in self.shards)
 
     @property
-    def texts(self) -> Iterator[str]:
-        """The documents' texts, in order; only hold-outs keep them, and nothing comes of other datasets."""
-        import pyarrow.parquet as pq
-
-        for path in sorted(self.path.glob("texts-*.parquet")):
-            for batch in pq.ParquetFile(path).iter_batches(columns=["text"]):
-                yield from batch.column("text").to_pylist()
-
     def documents(self) -> int:
         """Documents of all shards."""
         return sum(shard.documents for shard in self.shards)
@@ -74,19 +69,22 @@ class TokenDatasetInfo(BaseModel):
 
 
 class TokenDataset:
-    """A token dataset opened for reading; random access to any span, O(1) memory."""
+    """A token dataset opened for reading; random access to any span, O(1) memory.
+
+    Raises:
+        DamagedArtifact: there is none, or a file of it is missing or has another size than its manifest says.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         manifest = path / "manifest.json"
         if not manifest.exists():
-            raise DamagedArtifact("holds no token dataset", where=str(path), cure="Run the prepare stage again.")
-        self.info = TokenDatasetInfo.model_validate_json(manifest.read_bytes())
-        dtype = np.dtype(self.info.dtype).newbyteorder("<")
-        self._shards = [
-            np.memmap(path / f"tokens-{index:05d}.bin", dtype=dtype, mode="r", shape=(shard.tokens,))
-            for index, shard in enumerate(self.info.shards)
-        ]
+            raise _damaged("holds no token dataset", path)
+        try:
+            self.info = TokenDatasetInfo.model_validate_json(manifest.read_bytes())
+        except ValidationError as error:
+            raise _damaged("is not the manifest of a token dataset", manifest) from error
+        self._shards = [self._map(index, shard) for index, shard in enumerate(self.info.shards)]
         self._starts = np.concatenate([[0], np.cumsum([shard.tokens for shard in self.info.shards])]).astype(np.int64)
 
     def __len__(self) -> int:
@@ -94,8 +92,12 @@ class TokenDataset:
         return int(self._starts[-1])
 
     def read(self, start: int, length: int) -> npt.NDArray[np.int64]:
-        """`length` token ids from position `start` of the whole stream, which goes round at its end."""
+        """`length` token ids from position `start` of the whole stream, which goes round at its end.
+
+        A dataset without tokens has no stream: it must not be read from.
+        """
         total = len(self)
+        assert total > 0, f"{self.path} holds no tokens"
         out = np.empty(length, dtype=np.int64)
         filled, position = 0, start % total
         while filled < length:
@@ -117,5 +119,53 @@ class TokenDataset:
 
     def documents(self) -> npt.NDArray[np.int64]:
         """`[num_docs, 2]`: tokens and text bytes of each document, in order."""
-        parts = [np.load(self.path / f"documents-{i:05d}.npy") for i in range(len(self.info.shards))]
+        parts = [self._rows(index) for index in range(len(self.info.shards))]
         return np.concatenate(parts) if parts else np.zeros((0, 2), dtype=np.int64)
+
+    def verify(self) -> None:
+        """Read every token and every document's row, and compare with the manifest's hashes.
+
+        Raises:
+            DamagedArtifact: names the shard whose bytes are wrong.
+        """
+        for index, (shard, tokens) in enumerate(zip(self.info.shards, self._shards, strict=True)):
+            hasher = blake3()
+            for start in range(0, len(tokens), _VERIFY_TOKENS):
+                hasher.update(tokens[start : start + _VERIFY_TOKENS].tobytes())
+            hasher.update(self._rows(index).tobytes())
+            if hasher.hexdigest() != shard.blake3:
+                raise _damaged("the tokens or documents do not match their hash", self._file(index))
+
+    def _file(self, index: int) -> Path:
+        return self.path / f"tokens-{index:05d}.bin"
+
+    def _map(self, index: int, shard: ShardInfo) -> Ids:
+        """The tokens of a shard; nothing of them is in memory yet."""
+        path, dtype = self._file(index), np.dtype(self.info.dtype).newbyteorder("<")
+        size = path.stat().st_size if path.is_file() else None
+        if size is None:
+            raise _damaged("the token shard is missing", path)
+        if size != shard.tokens * dtype.itemsize:
+            raise _damaged(f"the token shard has {size:,} bytes; its manifest says {shard.tokens:,} tokens", path)
+        if size == 0:  # the system does not map empty files
+            return np.zeros(0, dtype=dtype)
+        return np.memmap(path, dtype=dtype, mode="r", shape=(shard.tokens,))
+
+    def _rows(self, index: int) -> npt.NDArray[np.int64]:
+        path = self.path / f"documents-{index:05d}.npy"
+        try:
+            rows: npt.NDArray[np.int64] = np.load(path)
+        except (OSError, ValueError, EOFError) as error:
+            raise _damaged("the index of documents cannot be read", path) from error
+        if rows.shape != (self.info.shards[index].documents, 2):
+            raise _damaged("the index of documents is not that of its manifest", path)
+        return rows
+
+
+def _damaged(what: str, where: Path) -> DamagedArtifact:
+    return DamagedArtifact(
+        what,
+        where=str(where),
+        cure="Delete the run's dataset and stages/prepare.json (of text sampled from the base: base/self and "
+        "stages/assess.json), and run again; it is made anew.",
+    )
