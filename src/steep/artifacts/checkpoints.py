@@ -3,7 +3,7 @@
     RUN/checkpoints/
       step-00000100/              committed: data files and `manifest.json`
       step-00000100.pin           its presence pins the checkpoint; it lies beside, so it survives a new save of the step
-      step-00000100.branches      one line for each run that was branched from it
+      step-00000100.branches      what descends from it, one a line: the path of a branch, or `abandoned-N`
       .staging-step-00000200/     being written; left over after a crash
       .replaced-step-00000100/    a committed one, set aside while the same step is committed anew
       .deleted-step-00000100/     being deleted
@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from steep.artifacts.files import full_disk_stops, hash_file, hash_text, sync_directory, write_atomic
+from steep.artifacts.files import full_disk_stops, hash_file, hash_text, make_directory, sync_directory, write_atomic
 from steep.spec.errors import DamagedArtifact, InvalidInput
 
 MANIFEST = "manifest.json"
@@ -97,6 +97,12 @@ def step_name(step: int) -> str:
     return f"step-{step:08d}"
 
 
+def parse_step(name: str) -> int | None:
+    """The step whose checkpoint directory has this name, or nothing."""
+    digits = name.removeprefix("step-")
+    return int(digits) if digits.isdecimal() and step_name(int(digits)) == name else None
+
+
 def dump_manifest(manifest: CheckpointManifest) -> str:
     """The manifest as JSON text that carries its own hash."""
     body = manifest.model_dump(mode="json")
@@ -143,8 +149,8 @@ class CheckpointCatalog:
         """Steps with a checkpoint directory, in order; damaged ones too."""
         if not self.directory.is_dir():
             return []
-        found = [entry.name.removeprefix("step-") for entry in self.directory.glob("step-*") if entry.is_dir()]
-        return sorted(int(name) for name in found if name.isdecimal())
+        found = [entry.name for entry in self.directory.glob("step-*") if entry.is_dir()]
+        return sorted(step for name in found if (step := parse_step(name)) is not None)
 
     def list(self) -> list[CheckpointManifest]:
         """The manifests that can be read, by step. Data files are not looked at; see `verify`."""
@@ -223,7 +229,7 @@ class CheckpointCatalog:
         staging = self._hidden("staging", step)
         with full_disk_stops(staging):
             shutil.rmtree(staging, ignore_errors=True)
-            staging.mkdir(parents=True)
+            make_directory(staging)
         return staging
 
     def commit(
@@ -297,11 +303,8 @@ class CheckpointCatalog:
                 cure="Unpin it with `steep checkpoints unpin`.",
             )
         if branches := self.branches(step):
-            raise InvalidInput(
-                f"{', '.join(branches)} descends from checkpoint {step}",
-                where=str(self.path(step)),
-                cure="Delete that run first.",
-            )
+            what = f"{', '.join(branches)} descends from checkpoint {step}"
+            raise InvalidInput(what, where=str(self.path(step)), cure="Delete that directory first.")
         condemned = self._hidden("deleted", step)
         shutil.rmtree(condemned, ignore_errors=True)
         self.path(step).rename(condemned)
@@ -343,13 +346,13 @@ class CheckpointCatalog:
         return self._beside(step, "pin").exists()
 
     def branches(self, step: int) -> tuple[str, ...]:
-        """The runs that were branched from it and still exist, and lines of this run that were rolled back to it."""
+        """What descends from it and still exists: paths of branches, and names of lines that were rolled back to it."""
         file = self._beside(step, "branches")
         names = file.read_text().splitlines() if file.exists() else []
-        return tuple(name for name in names if Path(name).exists())
+        return tuple(name for name in names if (self.directory / name).exists())
 
     def record_branch(self, step: int, descendant: Path) -> None:
-        """Note that a run, or an abandoned line, descends from a checkpoint."""
+        """Note that a run, or an abandoned line by its name, descends from a checkpoint."""
         names = dict.fromkeys([*self.branches(step), str(descendant)])
         write_atomic(self._beside(step, "branches"), "\n".join(names) + "\n")
 
@@ -358,17 +361,23 @@ def verify_file(path: Path, record: FileRecord) -> None:
     """Compare a file with its record.
 
     Raises:
-        DamagedArtifact: it is missing, or its size or hash differs.
+        DamagedArtifact: it is missing or cannot be read, or its size or hash differs.
     """
+    try:
+        what = _what_is_wrong(path, record)
+    except OSError as error:
+        what = f"the file cannot be read: {error.strerror}"
+    if what is not None:
+        cure = "Use another checkpoint, or fetch this one from the store again."
+        raise DamagedArtifact(what, where=str(path), cure=cure)
+
+
+def _what_is_wrong(path: Path, record: FileRecord) -> str | None:
     if not path.is_file():
-        what = "the file is missing"
-    elif (size := path.stat().st_size) != record.size_bytes:
-        what = f"the file has {size:,} bytes; its manifest says {record.size_bytes:,}"
-    elif hash_file(path) != record.blake3:
-        what = "the file's content does not match its hash"
-    else:
-        return
-    raise DamagedArtifact(what, where=str(path), cure="Use another checkpoint, or fetch this one from the store again.")
+        return "the file is missing"
+    if (size := path.stat().st_size) != record.size_bytes:
+        return f"the file has {size:,} bytes; its manifest says {record.size_bytes:,}"
+    return None if hash_file(path) == record.blake3 else "the file's content does not match its hash"
 
 
 def _seal(staging: Path, digests: Mapping[str, str]) -> dict[str, FileRecord]:

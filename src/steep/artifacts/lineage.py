@@ -22,14 +22,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from steep.artifacts.checkpoints import CheckpointCatalog, CheckpointManifest
-from steep.artifacts.files import full_disk_stops, sync_directory, write_atomic
+from steep.artifacts.checkpoints import CheckpointCatalog, CheckpointManifest, parse_step, step_name
+from steep.artifacts.files import full_disk_stops, make_directory, sync_directory, write_atomic
 from steep.artifacts.rundir import RunDirectory
 from steep.spec.errors import DamagedArtifact, InvalidInput
 from steep.spec.job import JobSpec
 from steep.spec.stages import ORDER, Stage
 
-_SHARED = ("dataset", "base", "stages/prepare.json", "stages/assess.json", "evaluation/base.json")
+_SHARED = ("dataset", "base", "recipe.json", "stages/prepare.json", "stages/assess.json", "evaluation/base.json")
+_ABANDONED = "abandoned-"
 _AFTER_TRAINING = ORDER[ORDER.index(Stage.TRAIN) :]
 
 
@@ -96,7 +97,7 @@ def branch(run: RunDirectory, step: int, new_run: Path, spec: JobSpec) -> RunDir
     """Make a new run that goes on from a checkpoint with its full state, under another spec.
 
     The new run is complete in itself: files that do not change are shared by hard links, or copied to another disk.
-    It appears whole or not at all.
+    It appears whole or not at all. The run may be worked on meanwhile; the checkpoint is protected from the beginning.
 
     Raises:
         InvalidInput: `new_run` exists, the step does not, or the spec changes the base or the method.
@@ -111,6 +112,8 @@ def branch(run: RunDirectory, step: int, new_run: Path, spec: JobSpec) -> RunDir
     staging = new_run.with_name(f".{new_run.name}.branching")
     with full_disk_stops(staging):
         shutil.rmtree(staging, ignore_errors=True)
+        make_directory(staging)
+        catalog.record_branch(step, staging)
         target = RunDirectory(staging)
         share(catalog.path(step), target.checkpoints / catalog.path(step).name)
         for name in _SHARED:
@@ -167,38 +170,41 @@ def _refuse_other_weights(old: JobSpec, new: JobSpec) -> None:
 def rollback(run: RunDirectory, step: int) -> AbandonedLine | None:
     """Set the checkpoints after `step` aside, so that the same command resumes from it. Nothing is deleted.
 
-    Returns the abandoned line, or nothing when there were no later checkpoints and no later measurements.
+    Whenever it is interrupted, the same call completes it. Returns the abandoned line, or nothing when there were no
+    later checkpoints and no later measurements.
 
     Raises:
         InvalidInput: there is no such checkpoint.
         DamagedArtifact: that checkpoint is not valid; nothing was moved.
         RunBusy: a process works on the run.
     """
-    with run.lock():
+    with run.lock(), full_disk_stops(run.checkpoints):
         catalog = CheckpointCatalog(run.checkpoints)
         catalog.verify(step)
         later = [one for one in catalog.steps() if one > step]
+        measured = _measurements_after(run.evaluation, step)
         lineage = Lineage.read(run)
+        _settle(run.checkpoints, lineage.abandoned)
         for stage in _AFTER_TRAINING:
             (run.path / "stages" / f"{stage}.json").unlink(missing_ok=True)
-        if not later:
+        if not later and not measured:
             return None
         line = AbandonedLine(
-            name=_free_name(run.checkpoints),
+            name=_free_name(run.checkpoints, lineage),
             from_step=step,
             steps=tuple(later),
             abandoned_at=time.time(),
             abandoned=tuple(one for one in lineage.abandoned if one.from_step > step),
         )
         place = run.checkpoints / line.name
-        place.mkdir()
+        make_directory(place)
         stays = tuple(one for one in lineage.abandoned if one.from_step <= step)
         lineage.model_copy(update={"abandoned": (*stays, line)}).write(run.path)
         catalog.record_branch(step, Path(line.name))
-        for inner in line.abandoned:
-            (run.checkpoints / inner.name).rename(place / inner.name)
-        _move(catalog, later, place)
-        _set_measurements_aside(run.evaluation, step, place / "evaluation")
+        _settle(run.checkpoints, (line,))
+        # before the checkpoints: numbers of a line that is gone must not stand beside the new line's checkpoints
+        _move(measured, place / "evaluation")
+        _move(_entries(catalog, later), place)
         return line
 
 
@@ -208,34 +214,63 @@ def set_aside(run: RunDirectory, steps: Sequence[int]) -> AbandonedLine:
     Lines that had left theirs stay where they are. Call it with the run's lock held.
     """
     catalog, lineage = CheckpointCatalog(run.checkpoints), Lineage.read(run)
-    line = AbandonedLine(name=_free_name(run.checkpoints), from_step=0, steps=tuple(steps), abandoned_at=time.time())
-    place = run.checkpoints / line.name
-    place.mkdir()
-    lineage.model_copy(update={"abandoned": (*lineage.abandoned, line)}).write(run.path)
-    _move(catalog, steps, place)
+    name = _free_name(run.checkpoints, lineage)
+    line = AbandonedLine(name=name, from_step=0, steps=tuple(steps), abandoned_at=time.time())
+    with full_disk_stops(run.checkpoints):
+        make_directory(run.checkpoints / name)
+        lineage.model_copy(update={"abandoned": (*lineage.abandoned, line)}).write(run.path)
+        _move(_entries(catalog, steps), run.checkpoints / name)
     return line
 
 
-def _move(catalog: CheckpointCatalog, steps: Sequence[int], place: Path) -> None:
-    """Newest first: whenever this is interrupted, what remains is the beginning of the line."""
-    for step in sorted(steps, reverse=True):
-        for entry in (*catalog.directory.glob(f"{catalog.path(step).name}.*"), catalog.path(step)):
-            entry.rename(place / entry.name)
-    sync_directory(catalog.directory)
+def steps_set_aside(checkpoints: Path) -> set[int]:
+    """Steps with a checkpoint in a line that was set aside; the run's own line may have reached them again since."""
+    places = (place for line in checkpoints.glob(f"{_ABANDONED}*") for place in line.rglob("step-*"))
+    return {step for place in places if (step := parse_step(place.name)) is not None}
 
 
-def _free_name(checkpoints: Path) -> str:
-    numbers = [int(line.name.removeprefix("abandoned-")) for line in checkpoints.rglob("abandoned-*")]
-    return f"abandoned-{max(numbers, default=0) + 1}"
+def _entries(catalog: CheckpointCatalog, steps: Sequence[int]) -> list[Path]:
+    """All that belongs to these checkpoints, newest first: wherever its moving ends, the line's beginning is whole."""
+    return [
+        entry
+        for step in sorted(steps, reverse=True)
+        for entry in (*catalog.directory.glob(f"{step_name(step)}.*"), catalog.path(step))
+    ]
 
 
-def _set_measurements_aside(evaluation: Path, step: int, place: Path) -> None:
-    """Records of models after `step` go with their line: the same steps will be reached by other training."""
-    for record in sorted(evaluation.glob("*.json")):
-        found = re.search(r"-(\d{8})(?!\d)", record.stem)
-        if found and int(found[1]) > step:
-            place.mkdir(exist_ok=True)
-            record.rename(place / record.name)
+def _measurements_after(evaluation: Path, step: int) -> list[Path]:
+    """Records of models after a step: other training will reach the same steps."""
+    numbers = {record: re.search(r"-(\d{8,})(?!\d)", record.stem) for record in sorted(evaluation.glob("*.json"))}
+    return [record for record, found in numbers.items() if found and int(found[1]) > step]
+
+
+def _settle(checkpoints: Path, lines: Sequence[AbandonedLine]) -> None:
+    """Bring lines that left an abandoned line to where it lies; an earlier rollback may have ended before it did."""
+    for line in lines:
+        _move(
+            [place for inner in line.abandoned if (place := checkpoints / inner.name).exists()], checkpoints / line.name
+        )
+
+
+def _move(entries: Sequence[Path], place: Path) -> None:
+    if not entries:
+        return
+    make_directory(place)
+    for entry in entries:
+        entry.rename(place / entry.name)
+    for directory in {place, *(entry.parent for entry in entries)}:
+        sync_directory(directory)
+
+
+def _free_name(checkpoints: Path, lineage: Lineage) -> str:
+    """A name that no line of this run ever had, not even one whose directory was deleted."""
+    names = {place.name for place in checkpoints.rglob(f"{_ABANDONED}*")} | _names(lineage.abandoned)
+    numbers = [int(digits) for name in names if (digits := name.removeprefix(_ABANDONED)).isdecimal()]
+    return f"{_ABANDONED}{max(numbers, default=0) + 1}"
+
+
+def _names(lines: Sequence[AbandonedLine]) -> set[str]:
+    return {line.name for line in lines} | {name for line in lines for name in _names(line.abandoned)}
 
 
 # ---------------------------------------------------------------------------------------------------------------- tree

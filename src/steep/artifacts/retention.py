@@ -6,8 +6,13 @@ abandoned line descends from.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+# As the selection rule has them: a smaller gain is none, and a smaller excess over the budget is rounding.
+LEAST_GAIN_BPB = 1e-4
+ROUNDING_BPB = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +21,8 @@ class CheckpointFacts:
 
     Args:
         step: its step.
-        gain: domain bits per byte won over the base; None when it was not scored.
-        forgetting: general bits per byte lost, the worst over the sources; None when it was not scored.
+        gain: domain bits per byte won over the base; None or NaN when there is no score.
+        forgetting: general bits per byte lost, the worst over the sources; None or NaN when there is no score.
         pinned: a user wants it kept.
         ancestor: a branch or an abandoned line descends from it.
         valid: every byte is right, as far as known.
@@ -41,19 +46,24 @@ class RetentionPolicy:
 
 
 def to_delete(checkpoints: Sequence[CheckpointFacts], policy: RetentionPolicy) -> list[int]:
-    """The steps whose checkpoints may be deleted, oldest first. The last valid one is kept whatever the policy says."""
+    """The steps whose checkpoints may be deleted, oldest first. The last valid one is kept whatever the policy says.
+
+    What the selection rule would choose among all of them is kept, or one whose gain differs by less than decides.
+    """
     valid = sorted((one for one in checkpoints if one.valid), key=lambda one: one.step)
     newest = valid[-max(policy.keep_last, 1) :]
-    scored = [one for one in valid if one.gain is not None and one.forgetting is not None]
-    best = sorted(scored, key=lambda one: _rank(one, policy.forgetting_budget))[: policy.keep_best]
-    kept = {one.step for one in (*newest, *best)}
+    ranked = sorted(
+        (rank, one.step) for one in valid if (rank := _rank(one.gain, one.forgetting, policy.forgetting_budget))
+    )
+    kept = {one.step for one in newest} | {step for _, step in ranked[: policy.keep_best]}
     kept |= {one.step for one in checkpoints if one.pinned or one.ancestor}
     return sorted(one.step for one in checkpoints if one.step not in kept)
 
 
-def _rank(one: CheckpointFacts, forgetting_budget: float) -> tuple[bool, float, int]:
-    """Smaller is better: most gain within the budget, then least forgetting beyond it; ties to the earlier."""
-    assert one.gain is not None
-    assert one.forgetting is not None
-    beyond = not one.forgetting <= forgetting_budget
-    return beyond, one.forgetting if beyond else -one.gain, one.step
+def _rank(gain: float | None, forgetting: float | None, budget: float) -> tuple[int, float] | None:
+    """Smaller is better: most gain within the budget, then least forgetting beyond it, then what gains nothing."""
+    if gain is None or forgetting is None or not (math.isfinite(gain) and math.isfinite(forgetting)):
+        return None
+    if gain <= LEAST_GAIN_BPB:
+        return 2, -gain
+    return (0, -gain) if forgetting <= budget + ROUNDING_BPB else (1, forgetting)
