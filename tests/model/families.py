@@ -48,12 +48,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def make(family: str, *, seed: int = 0, attention: str | None = None) -> PreTrainedModel:
+def make(family: str, *, seed: int = 0, attention: str | None = None, **changes: Any) -> PreTrainedModel:
     """A tiny model of a family; weights are large enough that every part of the network matters."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(family, **FAMILIES[family])
+    config = AutoConfig.for_model(family, **{**FAMILIES[family], **changes})
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention or register())
     with torch.no_grad():
         for parameter in model.parameters():
