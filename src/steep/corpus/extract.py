@@ -180,7 +180,8 @@ class _Work:
         if kind in STREAM_READERS:
             blocks = guarded_items(STREAM_READERS[kind], content, self._source.encoding)
         else:
-            text = guarded_text(WHOLE_READERS[kind], content.whole(), self._source.encoding)
+            data = content.whole()
+            text = guarded_text(WHOLE_READERS[kind], data, self._source.encoding) if data.strip() else ""
             if not text.strip():
                 raise Unreadable("empty", "holds no text" + (", perhaps it was scanned" if kind == "pdf" else ""))
             blocks = iter([text])

@@ -62,6 +62,23 @@ def detect(data: bytes) -> str:
     return _detect_single(sample)
 
 
+def decode_declared(data: bytes, declared: str | None, encoding: str | None = None) -> str:
+    """Text of a document that names its own encoding, which is believed when nothing speaks against it.
+
+    An encoding given by the user comes first, then a byte order mark, then UTF-8 where the bytes are that. Raises as `decode`.
+    """
+    marked = any(data.startswith(mark) for mark, _ in _BOMS)
+    if encoding is None and declared is not None and not marked and known_encoding(declared):
+        name = codecs.lookup(declared).name
+        name = "cp1252" if name in ("ascii", "iso8859-1") else name  # as every browser reads it
+        if not name.startswith(("utf-16", "utf-32")) and not (_decodes(data, "utf-8") and not data.isascii()):
+            try:
+                return decode(data, name)
+            except Unreadable:
+                return decode(data)
+    return decode(data, encoding)
+
+
 def detect_head(head: bytes) -> str:
     """The encoding of a text of which these are the first bytes; they may end inside a character. Raises as `detect`."""
     return detect(_whole_characters(head))
@@ -131,15 +148,19 @@ def _is_utf8(data: bytes) -> bool:
 
 def _detect_wide(sample: bytes) -> str:
     """UTF-16 or UTF-32 without a mark: the one in which spaces and stops come out as often as text has them."""
+    best, best_share = None, 0.02
     for name in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
         try:
             text = sample[: len(sample) // 4 * 4 - 4 or None].decode(name)
         except UnicodeDecodeError:
             continue
         controls = sum(character < " " and character not in "\t\r\n\f" for character in text)
-        if sum(text.count(mark) for mark in _MARKS) > 0.02 * len(text) and controls <= 0.01 * len(text):
-            return name
-    raise Unreadable("encoding", "is binary, not text")
+        share = sum(text.count(mark) for mark in _MARKS) / max(1, len(text))
+        if share > best_share and controls <= 0.01 * len(text):
+            best, best_share = name, share
+    if best is None:
+        raise Unreadable("encoding", "is binary, not text")
+    return best
 
 
 def _detect_single(sample: bytes) -> str:

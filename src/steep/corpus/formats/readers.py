@@ -26,7 +26,20 @@ RECORD_READERS = {
     "csv": "csv:read_csv",
     "parquet": "parquet:read_parquet",
 }
-WHOLE_READERS: dict[str, str] = {}
+WHOLE_READERS = {
+    "latex": "latex:read_latex",
+    "html": "html:read_html",
+    "xml": "xml:read_xml",
+    "pdf": "pdf:read_pdf",
+    "docx": "docx:read_docx",
+    "pptx": "pptx:read_pptx",
+    "sheet": "sheet:read_sheet",
+    "odt": "odt:read_odt",
+    "rtf": "rtf:read_rtf",
+    "epub": "epub:read_epub",
+    "notebook": "notebook:read_notebook",
+    "mail": "mail:read_mail",
+}
 MAX_SECONDS = 300.0  # for one file of a format that is read whole
 
 

@@ -48,7 +48,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "docx": ("docx", "docm"),
     "pptx": ("pptx", "pptm", "ppsx"),
     "sheet": ("xlsx", "xlsm", "xlsb", "xls", "ods"),
-    "odt": ("odt", "ott"),
+    "odt": ("odt", "ott", "odp"),
     "rtf": ("rtf",),
     "epub": ("epub",),
     "notebook": ("ipynb",),
