@@ -1,0 +1,211 @@
+"""Finished parts of a corpus on disk, while it is prepared: cleaned texts, what they are recognised by, and what was dropped.
+
+WORK/<unit>/
+  texts-00000.arrow    id, origin, text of what was kept; in batches of about a megabyte, compressed
+  marks-00000.npz      see `Marks`
+  drops-00000.arrow    what was dropped, if anything
+  unit.json            written last: the unit is complete
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from steep.artifacts.files import atomic_writer
+from steep.corpus.decontaminate import RUN_WORDS, sample_runs
+from steep.corpus.dedup import Signatures, content_hashes, signatures
+from steep.corpus.document import Document, Drop, text_bytes
+from steep.corpus.words import Hashes, Positions, Rows, word_hashes
+
+_BATCH_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What the documents of a part are recognised by, one row a document.
+
+    Attributes:
+        read_bytes: their sizes before cleaning.
+        text_bytes: their sizes after it.
+        content: `[num_docs, 2]` hashes of the texts, see `dedup.content_hashes`.
+        signature: `[num_docs, 128]`, or `[num_docs, 0]` where near-copies are not looked for.
+        runs: sampled runs of 13 words, one document's after the other's; none where evaluation text is not looked for.
+        run_stops: where each document's end.
+        num_runs: how many runs each document has in all.
+    """
+
+    read_bytes: Positions
+    text_bytes: Positions
+    content: Hashes
+    signature: Signatures
+    runs: Hashes
+    run_stops: Positions
+    num_runs: Positions
+
+    @classmethod
+    def of(cls, texts: Sequence[str], read_bytes: Sequence[int], *, near: bool, runs: bool) -> Marks:
+        """The marks of some cleaned texts; signatures and runs only where they are asked for."""
+        words = word_hashes(texts) if near or runs else Rows(np.zeros(0, np.uint64), np.zeros(len(texts), np.int64))
+        sampled = sample_runs(words) if runs else Rows(np.zeros(0, np.uint64), np.zeros(len(texts), np.int64))
+        num_words = words.stops - words.starts
+        return cls(
+            read_bytes=np.array(read_bytes, dtype=np.int64),
+            text_bytes=np.array([text_bytes(text) for text in texts], dtype=np.int64),
+            content=content_hashes(texts),
+            signature=signatures(words) if near else np.zeros((len(texts), 0), dtype=np.uint32),
+            runs=sampled.values,
+            run_stops=sampled.stops,
+            num_runs=np.where(num_words == 0, 0, np.maximum(num_words - RUN_WORDS + 1, 1)),
+        )
+
+
+class UnitRecord(BaseModel):
+    """What reading one unit came to; its file is written last."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_parts: int
+    num_files: int
+    num_documents: int
+    read_bytes: int
+    failed_files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a unit on disk."""
+
+    directory: Path
+    number: int
+
+    def write(
+        self, kept: Sequence[Document], read_bytes: Sequence[int], drops: Sequence[Drop], *, near: bool, runs: bool
+    ) -> None:
+        """Write it: what was kept of one batch of documents, with sizes before cleaning, and what was dropped."""
+        texts = [document.text for document in kept]
+        marks = Marks.of(texts, read_bytes, near=near, runs=runs)
+        if drops:
+            write_drops(self._path("drops", "arrow"), drops)
+        self._write_texts(kept, texts, marks.text_bytes)
+        with atomic_writer(self._path("marks", "npz")) as stream:
+            np.savez(stream, **{field.name: getattr(marks, field.name) for field in fields(marks)})
+
+    @property
+    def exists(self) -> bool:
+        """Whether it is whole."""
+        return self._path("marks", "npz").exists()
+
+    def marks(self, *names: str) -> dict[str, npt.NDArray[Any]]:
+        """Some of its marks, by name."""
+        with np.load(self._path("marks", "npz")) as stored:
+            return {name: stored[name] for name in names}
+
+    def texts(self, wanted: npt.NDArray[np.bool_] | None = None) -> Iterator[tuple[int, str]]:
+        """Numbers and texts of its documents, or of those wanted; batches without any are not read."""
+        for first, batch in self._batches(("text",), wanted):
+            for number, text in enumerate(batch.column("text").to_pylist(), start=first):
+                if wanted is None or wanted[number]:
+                    yield number, text
+
+    def documents(self, source: str, wanted: npt.NDArray[np.bool_]) -> Iterator[tuple[int, Document]]:
+        """Numbers and documents of those wanted."""
+        for first, batch in self._batches(("id", "origin", "text"), wanted):
+            rows = zip(*(batch.column(name).to_pylist() for name in ("id", "origin", "text")), strict=True)
+            for number, (identity, origin, text) in enumerate(rows, start=first):
+                if wanted[number]:
+                    yield number, Document(identity, text, source, origin)
+
+    def drops(self) -> Iterator[Any]:
+        """Arrow batches of what was dropped."""
+        path = self._path("drops", "arrow")
+        if path.exists():
+            yield from read_drops(path)
+
+    def _batches(self, columns: tuple[str, ...], wanted: npt.NDArray[np.bool_] | None) -> Iterator[tuple[int, Any]]:
+        """Batches of some columns, each with the number of its first document."""
+        import pyarrow as pa
+
+        path = self._path("texts", "arrow")
+        with pa.memory_map(str(path)) as stream:
+            schema = pa.ipc.open_file(stream).schema
+            options = pa.ipc.IpcReadOptions(included_fields=[schema.get_field_index(name) for name in columns])
+            reader = pa.ipc.open_file(stream, options=options)
+            bounds = [int(stop) for stop in (schema.metadata or {}).get(b"stops", b"").split()]
+            for index, (first, stop) in enumerate(zip([0, *bounds], bounds, strict=False)):
+                if wanted is None or wanted[first:stop].any():
+                    yield first, reader.get_batch(index)
+
+    def _write_texts(self, kept: Sequence[Document], texts: list[str], sizes: Positions) -> None:
+        import pyarrow as pa
+
+        bounds = _bounds(sizes)
+        schema = pa.schema(
+            [("id", pa.string()), ("origin", pa.string()), ("text", pa.large_string())],
+            metadata={"stops": " ".join(map(str, bounds))},
+        )
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        with (
+            atomic_writer(self._path("texts", "arrow")) as stream,
+            pa.ipc.new_file(stream, schema, options=options) as writer,
+        ):
+            for first, stop in zip([0, *bounds], bounds, strict=False):
+                rows = kept[first:stop]
+                columns = [[row.id for row in rows], [row.origin for row in rows], texts[first:stop]]
+                arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+                writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+    def _path(self, stem: str, suffix: str) -> Path:
+        return self.directory / f"{stem}-{self.number:05d}.{suffix}"
+
+
+def _bounds(sizes: Positions) -> list[int]:
+    """Where batches of about a megabyte end; no batch is empty."""
+    bounds, held = [], 0
+    for number, size in enumerate(sizes.tolist(), start=1):
+        held += size
+        if held >= _BATCH_BYTES or number == len(sizes):
+            bounds.append(number)
+            held = 0
+    return bounds
+
+
+def drop_schema() -> Any:
+    """Columns of `drops.parquet` and of the files it is made from."""
+    import pyarrow as pa
+
+    names = ("id", "source", "origin", "step", "reason")
+    return pa.schema([(name, pa.string()) for name in names] + [("text_bytes", pa.int64()), ("excerpt", pa.string())])
+
+
+def drop_batch(drops: Sequence[Drop]) -> Any:
+    """Drops as an Arrow batch."""
+    import pyarrow as pa
+
+    schema = drop_schema()
+    columns = [pa.array([getattr(one, field.name) for one in drops], field.type) for field in schema]
+    return pa.record_batch(columns, schema=schema)
+
+
+def write_drops(path: Path, drops: Sequence[Drop]) -> None:
+    """Write drops to an Arrow file."""
+    import pyarrow as pa
+
+    with atomic_writer(path) as stream, pa.ipc.new_file(stream, drop_schema()) as writer:
+        writer.write_batch(drop_batch(drops))
+
+
+def read_drops(path: Path) -> Iterator[Any]:
+    """Arrow batches of a file that `write_drops` wrote."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(path)) as stream:
+        reader = pa.ipc.open_file(stream)
+        for index in range(reader.num_record_batches):
+            yield reader.get_batch(index)

@@ -1,0 +1,67 @@
+"""What a job's corpus is made of, before anything of it is read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+from steep.artifacts.files import hash_text
+from steep.corpus.sources import SourceFile, list_files, name_sources
+from steep.corpus.tokenize import CorpusTokenizer
+from steep.spec.job import JobSpec, Source
+
+VERSION = "prepare-1"  # another one when the same corpus would be prepared otherwise
+Role = Literal["corpus", "general", "replay"]
+
+
+@dataclass(frozen=True)
+class CorpusPlan:
+    """Sources, what they are for, and their files.
+
+    Attributes:
+        spec: the job.
+        roles: of each source, by name; `corpus` ones first, then `general`, then `replay`.
+        sources: what the spec says of each.
+        files: of each.
+    """
+
+    spec: JobSpec
+    roles: dict[str, Role]
+    sources: dict[str, Source]
+    files: dict[str, list[SourceFile]] = field(repr=False)
+
+    def named(self, role: Role) -> list[str]:
+        """Names of the sources in a role."""
+        return [name for name, each in self.roles.items() if each == role]
+
+    def fingerprint(self, tokenizer: CorpusTokenizer) -> str:
+        """Of all that the result depends on."""
+        spec = self.spec
+        facts = {
+            "version": VERSION,
+            "tokenizer": tokenizer.fingerprint,
+            "steps": spec.corpus.model_dump(mode="json", exclude={"sources", "max_failed"}),
+            "sources": {
+                name: (self.roles[name], source.model_dump(mode="json", exclude={"weight", "name"}))
+                for name, source in self.sources.items()
+            },
+            "files": [
+                (file.source, file.path, file.size_bytes, file.version)
+                for files in self.files.values()
+                for file in files
+            ],
+            "evaluation": spec.evaluation.model_dump(mode="json", include={"max_tokens", "prompts"}),
+        }
+        return hash_text(json.dumps(facts))
+
+
+def plan_corpus(spec: JobSpec) -> CorpusPlan:
+    """List the files of every source of a job. Raises InvalidCorpus when one is missing or empty."""
+    replay = [] if spec.replay.source == "self" else [spec.replay.source]
+    listed: list[tuple[Role, Source]] = [("corpus", source) for source in spec.corpus.sources]
+    listed += [("general", source) for source in spec.evaluation.general]
+    listed += [("replay", source) for source in replay]
+    sources = name_sources([source for _, source in listed])
+    roles = {name: role for name, (role, _) in zip(sources, listed, strict=True)}
+    return CorpusPlan(spec, roles, sources, {name: list_files(name, source) for name, source in sources.items()})

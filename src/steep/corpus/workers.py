@@ -1,0 +1,96 @@
+"""Work spread over processes, with results in the order of the tasks; small work is done here, as a process costs a second."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Self, TypeVar
+
+from steep.spec.errors import SteepError
+
+SMALL_BYTES = 8 << 20  # less text than this is worked on in this process
+_AHEAD = 2  # tasks handed over per process: none waits, and memory stays bounded
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Workers:
+    """Processes to work in, started when first needed. Use it as a context manager.
+
+    Args:
+        num_workers: how many; 1 does everything in this process. By default one for each core.
+    """
+
+    def __init__(self, num_workers: int | None = None) -> None:
+        self.num_workers = num_workers or _num_cores()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def are_worth(self, size_bytes: float) -> bool:
+        """Whether work on so much text is quicker in several processes."""
+        return self.num_workers > 1 and size_bytes > SMALL_BYTES
+
+    def map(self, function: Callable[[T], R], tasks: Iterable[T], size_bytes: float) -> Iterator[R]:
+        """`function` of each task, in order; a function and tasks that can be pickled. Takes tasks as they are needed.
+
+        Args:
+            function: what to do.
+            tasks: with what.
+            size_bytes: how much text all of it is about.
+
+        Raises:
+            SteepError: the system ended one of the processes.
+        """
+        if not self.are_worth(size_bytes):
+            yield from map(function, tasks)
+            return
+        pool = self._started()
+        pending: deque[Future[R]] = deque()
+        try:
+            for task in tasks:
+                pending.append(pool.submit(function, task))
+                if len(pending) >= _AHEAD * self.num_workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        except BrokenProcessPool as error:
+            raise SteepError(
+                "a process that worked on the corpus was ended from outside, most likely because memory ran out",
+                where="prepare",
+                cure="Free some memory and run the same command again; it goes on where it was.",
+            ) from error
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")  # a fork would inherit threads that hold locks
+            self._pool = ProcessPoolExecutor(self.num_workers, mp_context=context, initializer=_end_with_parent)
+        return self._pool
+
+
+def _num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that started it does, however that ends."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
