@@ -7,9 +7,11 @@ lost in silence and nothing stops the file after it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import IO
+from urllib.parse import urlsplit
 
 from steep.corpus.archives import Allowance, decompress, members
 from steep.corpus.document import Document, Drop, document_id, excerpt, make_document, text_bytes
@@ -74,26 +76,27 @@ def extract(file: SourceFile, source: Source) -> Iterator[Document | Drop]:
             where=source.path,
             cure="Write a name that Python knows, such as utf-8 or cp1252, or leave `encoding` out to have it detected.",
         )
-    work = _Work(file, source, Allowance(file.size_bytes))
+    work = _Work(file, source)
     origin = _origin(file, source)
     stream: IO[bytes] | None = None
     try:
         with _open(file) as stream:
-            yield from work.read(Content(origin, stream, file.size_bytes))
+            size_bytes = file.size_bytes or _size_bytes(stream)
+            work.allowance.packed_bytes = size_bytes
+            yield from work.read(Content(_name(file), stream, size_bytes, origin))
     except Unreadable as error:
-        yield work.lose(
-            origin, error, _unread_bytes(stream, file.size_bytes) if work.num_documents else file.size_bytes
-        )
+        size_bytes = _unread_bytes(stream, file.size_bytes) if work.num_documents else file.size_bytes
+        yield work.lose(origin, error, size_bytes)
 
 
 class _Work:
     """The way of one file through containers, readers and cuts, to its documents and drops."""
 
-    def __init__(self, file: SourceFile, source: Source, allowance: Allowance) -> None:
+    def __init__(self, file: SourceFile, source: Source) -> None:
         self.num_documents = 0
+        self.allowance = Allowance(file.size_bytes)
         self._name = file.source
         self._source = source
-        self._allowance = allowance
         self._named = names_its_files(source)
         self._member_wanted = _member_filter(file, source)
 
@@ -104,7 +107,7 @@ class _Work:
             if depth >= _MAX_DEPTH:
                 raise Unreadable("archive_bomb", f"is packed more than {_MAX_DEPTH} times over")
             if kind in COMPRESSIONS:
-                inner = decompress(content.stream, kind, self._allowance)
+                inner = decompress(content.stream, kind, self.allowance)
                 name = without_compression(content.name)
                 yield from self.read(Content(name, inner, content.size_bytes, content.origin), depth + 1)
             else:
@@ -140,7 +143,7 @@ class _Work:
     def _members(self, content: Content, kind: str, depth: int) -> Iterator[Document | Drop]:
         num_wanted = 0
         with seekable(content.stream) if kind == "zip" else nullcontext(content.stream) as stream:
-            for member in members(stream, kind, self._allowance):
+            for member in members(stream, kind, self.allowance):
                 if not self._member_wanted(member.name):
                     continue
                 num_wanted += 1
@@ -152,7 +155,7 @@ class _Work:
                     with member.open() as inner:
                         yield from self.read(Content(member.name, inner, member.size_bytes, origin), depth + 1)
                 except Unreadable as error:
-                    if self._allowance.is_spent:
+                    if self.allowance.is_spent:
                         raise
                     yield self.lose(origin, error, 0 if self.num_documents > before else member.size_bytes)
         if num_wanted == 0:
@@ -269,6 +272,18 @@ def _open(file: SourceFile) -> IO[bytes]:
         return open(file.path, "rb", buffering=_BUFFER_BYTES)
     except OSError as error:
         raise Unreadable("no_access", f"cannot be opened: {error.strerror}") from error
+
+
+def _name(file: SourceFile) -> str:
+    """A file's path without what a URL has after it."""
+    return urlsplit(file.path).path if file.path.startswith(("http://", "https://")) else file.path
+
+
+def _size_bytes(stream: IO[bytes]) -> int:
+    """The size of a file whose server did not say it."""
+    size_bytes = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    return size_bytes
 
 
 def _unread_bytes(stream: IO[bytes] | None, size_bytes: int) -> int:

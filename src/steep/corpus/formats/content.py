@@ -13,7 +13,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
+
+from steep.artifacts.files import full_disk_stops
 
 WHOLE_FILE_BYTES = 256 << 20  # a file that must be held in memory at once may be this big
 _MEMORY_BYTES = 32 << 20
@@ -132,6 +135,7 @@ def seekable(stream: IO[bytes]) -> Iterator[IO[bytes]]:
         yield stream
         return
     with tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as copy:
-        shutil.copyfileobj(stream, copy, 1 << 20)
+        with full_disk_stops(Path(tempfile.gettempdir())):
+            shutil.copyfileobj(stream, copy, 1 << 20)
         copy.seek(0)
         yield copy

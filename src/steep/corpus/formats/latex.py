@@ -21,16 +21,9 @@ _DROPPED = re.compile(
     r"|cline"
 )
 _DROPPED_BARE = (
-    "maketitle",
-    "tableofcontents",
-    "clearpage",
-    "newpage",
-    "cleardoublepage",
-    "centering",
-    "hline",
-    "toprule",
+    *("maketitle", "tableofcontents", "clearpage", "newpage", "cleardoublepage", "phantomsection"),
+    *("centering", "hline", "toprule", "midrule", "bottomrule"),
 )
-_DROPPED_BARE += ("midrule", "bottomrule", "phantomsection")
 _NOTHING = "\ue0ff"  # stands where something was left out, so that a line that held nothing else goes too
 _EMPTIED_LINES = re.compile(rf"^(?=.*{_NOTHING})[ \t{_NOTHING}]*\n", re.MULTILINE)
 _AS_TYPED = re.compile(r"\w*ref|\w*cite\w*|url|nolinkurl")
