@@ -4,7 +4,8 @@
     <prefix>/step-00000100/<identity>/<data file>    never overwritten: another state has another identity
     <prefix>/step-00000100/manifest.json             put last; a checkpoint is in the store when it is
 
-What could not be copied is tried again, with growing pauses, until the mirror is closed; the next run catches up.
+What could not be copied is tried again, with growing pauses, until the mirror is closed; the next run catches up. A
+deletion that was not made by then is not made later: a copy too many does no harm.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import queue
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -25,6 +27,7 @@ from steep.artifacts.checkpoints import (
     step_name,
     verify_file,
 )
+from steep.artifacts.lineage import steps_set_aside
 from steep.artifacts.space import require_space
 from steep.artifacts.store import Store
 from steep.spec.errors import DamagedArtifact, InvalidInput, SteepError
@@ -70,25 +73,38 @@ class RemoteCheckpoints:
     def manifest(self, step: int) -> CheckpointManifest:
         """The manifest of a step. Raises DamagedArtifact when there is none or it is damaged."""
         key = self._manifest_key(step)
-        return parse_manifest(self.store.read(key), key)
+        manifest = parse_manifest(self.store.read(key), key)
+        if manifest.step != step:
+            raise DamagedArtifact(
+                f"the manifest is that of step {manifest.step}", where=key, cure="Use another checkpoint."
+            )
+        return manifest
 
-    def upload(self, catalog: CheckpointCatalog, step: int) -> bool:
-        """Copy a committed checkpoint, manifest last. Returns whether anything had to be copied."""
+    def upload(self, catalog: CheckpointCatalog, step: int) -> CheckpointManifest | None:
+        """Copy a committed checkpoint, manifest last. Returns its manifest, or nothing when all of it was there.
+
+        Raises:
+            InvalidInput: there is no such checkpoint here.
+            DamagedArtifact: a byte of it is wrong here; only bytes that are right are copied.
+            StoreUnavailable: the store failed.
+        """
         manifest = catalog.get(step)
         key, text = self._manifest_key(step), dump_manifest(manifest).encode()
-        there = self.store.read(key) if self.store.exists(key) else None
-        if there == text:
-            return False
+        if self.store.exists(key) and self.store.read(key) == text:
+            return None
         data = self._data_prefix(manifest)
         present = {one.key: one.size_bytes for one in self.store.list(data)}
         for name, record in manifest.files.items():
             if present.get(f"{data}/{name}") != record.size_bytes:
+                verify_file(catalog.path(step) / name, record)
                 self.store.put(f"{data}/{name}", catalog.path(step) / name)
+        if catalog.get(step).identity != manifest.identity:  # saved anew meanwhile: the files may be of both
+            return self.upload(catalog, step)
         self.store.put(key, text)
         for one in self.store.list(f"{self.prefix}/{step_name(step)}"):
             if one.key != key and not one.key.startswith(f"{data}/"):
                 self.store.delete(one.key)
-        return True
+        return manifest
 
     def delete(self, step: int) -> None:
         """Delete a checkpoint, manifest first."""
@@ -118,9 +134,17 @@ class RemoteCheckpoints:
         return manifest
 
     def fetch_newest(
-        self, catalog: CheckpointCatalog, on_rejected: Callable[[int, str], None] = lambda step, why: None
+        self,
+        catalog: CheckpointCatalog,
+        on_rejected: Callable[[int, str], None] = lambda step, why: None,
+        accept: Callable[[CheckpointManifest], str | None] = lambda manifest: None,
     ) -> CheckpointManifest | None:
         """Copy the newest checkpoint back whose bytes are right. Returns nothing when there is none.
+
+        Args:
+            catalog: where to.
+            on_rejected: told the step and the reason for each newer one that was passed over.
+            accept: says why a checkpoint is foreign, or nothing when it is ours; a foreign one is not copied.
 
         Raises:
             OutOfSpace: it does not fit.
@@ -128,9 +152,12 @@ class RemoteCheckpoints:
         """
         for step in reversed(self.steps()):
             try:
-                return self.fetch(catalog, step)
+                why = accept(self.manifest(step))
+                if why is None:
+                    return self.fetch(catalog, step)
             except DamagedArtifact as error:
-                on_rejected(step, str(error))
+                why = str(error)
+            on_rejected(step, why)
         return None
 
     def _manifest_key(self, step: int) -> str:
@@ -142,8 +169,8 @@ class RemoteCheckpoints:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    action: Literal["copy", "delete"]
-    step: int
+    action: Literal["copy", "delete", "tidy"]
+    step: int = 0
 
 
 class Mirror:
@@ -164,7 +191,8 @@ class Mirror:
         self._tasks: queue.Queue[_Task | None] = queue.Queue()
         self._reports: queue.Queue[CheckpointReport] = queue.Queue()
         self._stop = threading.Event()
-        self._pending: dict[_Task, None] = {}
+        self._lock = threading.Lock()
+        self._pending: Counter[_Task] = Counter()
         # not to be waited for at exit: `close` says how long, and the next run catches up
         self._thread = threading.Thread(target=self._work, name="mirror", daemon=True)
         self._thread.start()
@@ -178,9 +206,13 @@ class Mirror:
         self._add(_Task("delete", step))
 
     def catch_up(self) -> None:
-        """Have everything copied that the store does not hold yet."""
+        """Have everything copied that the store does not hold yet, and deleted there what was set aside here.
+
+        Else a new machine would go on from a checkpoint that a rollback went back from.
+        """
         for step in self._catalog.steps():
             self.copy(step)
+        self._add(_Task("tidy"))
 
     def poll(self) -> list[CheckpointReport]:
         """What happened since it was last asked for: `uploaded`, and `upload_failed` at the first failure of each."""
@@ -195,10 +227,12 @@ class Mirror:
         self._thread.join(timeout_seconds)
         self._stop.set()
         self._thread.join(1.0)
-        return sorted(task.step for task in list(self._pending) if task.action == "copy")
+        with self._lock:
+            return sorted(task.step for task, times in self._pending.items() if task.action == "copy" and times)
 
     def _add(self, task: _Task) -> None:
-        self._pending[task] = None
+        with self._lock:
+            self._pending[task] += 1
         self._tasks.put(task)
 
     def _work(self) -> None:
@@ -212,7 +246,7 @@ class Mirror:
                         claimed = True
                     self._do(task)
                     break
-                except InvalidInput as error:  # trying again cannot help
+                except (InvalidInput, DamagedArtifact) as error:  # trying again cannot help
                     self._say(task, "upload_failed", f"{error} {error.cure}")
                     break
                 except Exception as error:  # noqa: BLE001 - whatever a store does, training goes on
@@ -223,11 +257,14 @@ class Mirror:
                     pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
                 return
-            self._pending.pop(task, None)
+            with self._lock:
+                self._pending[task] -= 1
 
     def _do(self, task: _Task) -> None:
         if task.action == "delete":
             self._remote.delete(task.step)
+        elif task.action == "tidy":
+            self._tidy()
         elif task.step in self._catalog.steps():
             try:
                 copied = self._remote.upload(self._catalog, task.step)
@@ -235,8 +272,13 @@ class Mirror:
                 if task.step in self._catalog.steps():
                     raise
                 return  # retention deleted it meanwhile
-            if copied:
-                self._say(task, "uploaded", "", self._catalog.get(task.step).size_bytes)
+            if copied is not None:
+                self._say(task, "uploaded", "", copied.size_bytes)
+
+    def _tidy(self) -> None:
+        aside = steps_set_aside(self._catalog.directory) - set(self._catalog.steps())
+        for step in aside.intersection(self._remote.steps()):
+            self._remote.delete(step)
 
     def _say(self, task: _Task, event: Literal["uploaded", "upload_failed"], detail: str, size_bytes: int = 0) -> None:
         self._reports.put(CheckpointReport(step=task.step, event=event, detail=detail, size_bytes=size_bytes))

@@ -6,19 +6,25 @@ An S3 store takes its credentials, region and endpoint from the usual variables 
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
+import re
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from stat import S_ISREG
 from typing import Any, Protocol
 
 from steep.artifacts.files import atomic_writer, full_disk_stops, sync_directory
 from steep.spec.errors import DamagedArtifact, InvalidInput, OutOfSpace, SteepError
 
 _CHUNK_BYTES = 8 << 20
+_STAGING = re.compile(r"\..+\.(tmp|candidate)")
 
 
 class StoreUnavailable(SteepError):
@@ -34,7 +40,7 @@ class StoredObject:
 
 
 class Store(Protocol):
-    """Objects by key. Keys are relative, with `/` between their parts.
+    """Objects by key. Keys are relative, with `/` between their parts, none of them `..`; others raise InvalidInput.
 
     Every method may raise `StoreUnavailable`.
     """
@@ -87,9 +93,11 @@ class DirectoryStore:
         target = self._path(key)
         with _directory_failures(target):
             if not if_absent:
+                _clear_leftovers(target)
                 self._write(target, content)
                 return True
-            candidate = target.with_name(f".{target.name}.{os.getpid()}.candidate")
+            writer = f"{os.getpid()}-{threading.get_native_id()}"
+            candidate = target.with_name(f".{target.name}.{writer}.candidate")
             self._write(candidate, content)
             try:
                 os.link(candidate, target)
@@ -102,24 +110,29 @@ class DirectoryStore:
 
     def read(self, key: str) -> bytes:
         """See `Store.read`."""
-        with _directory_failures(self._path(key)):
+        with _directory_failures(self._path(key), reading=True):
             return self._path(key).read_bytes()
 
     def get(self, key: str, target: Path) -> None:
         """See `Store.get`."""
-        with _directory_failures(self._path(key)), open(self._path(key), "rb") as source:
+        with _directory_failures(self._path(key), reading=True), open(self._path(key), "rb") as source:
             _save(iter(lambda: source.read(_CHUNK_BYTES), b""), target)
 
     def list(self, prefix: str = "") -> list[StoredObject]:
         """See `Store.list`."""
+        found = []
         with _directory_failures(self.root):
-            files = [path for path in self._path(prefix).rglob("*") if path.is_file() and not path.name.startswith(".")]
-            found = [StoredObject(path.relative_to(self.root).as_posix(), path.stat().st_size) for path in files]
-            return sorted(found, key=lambda one: one.key)
+            for path in (self._path(prefix) if prefix else self.root).rglob("*"):
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                    stat = path.stat()
+                    if S_ISREG(stat.st_mode) and not _STAGING.fullmatch(path.name):
+                        found.append(StoredObject(path.relative_to(self.root).as_posix(), stat.st_size))
+        return sorted(found, key=lambda one: one.key)
 
     def delete(self, key: str) -> None:
         """See `Store.delete`. Directories that became empty go too."""
         with _directory_failures(self._path(key)):
+            _clear_leftovers(self._path(key))
             self._path(key).unlink(missing_ok=True)
             parent = self._path(key).parent
             while parent != self.root and parent.is_dir() and not any(parent.iterdir()):
@@ -132,10 +145,7 @@ class DirectoryStore:
             return self._path(key).is_file()
 
     def _path(self, key: str) -> Path:
-        path = self.root / key
-        if ".." in Path(key).parts or Path(key).is_absolute():
-            raise InvalidInput(f"{key!r} is not a key", where=str(self.root), cure="Use a relative key without `..`.")
-        return path
+        return self.root / _checked(key, str(self.root))
 
     def _write(self, target: Path, content: Path | bytes) -> None:
         try:
@@ -156,7 +166,7 @@ class S3Store:
         from obstore.store import S3Store as Client
 
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-        self.where = f"s3://{bucket}/{prefix}"
+        self.where = f"s3://{bucket}/{prefix}".rstrip("/")
         self._client = Client(
             bucket,
             prefix=prefix or None,
@@ -171,7 +181,7 @@ class S3Store:
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
-        with self._failures(key):
+        with _bucket_failures(self._at(key)):
             try:
                 obstore.put(
                     self._client,
@@ -189,21 +199,21 @@ class S3Store:
         """See `Store.read`."""
         import obstore
 
-        with self._failures(key):
+        with _bucket_failures(self._at(key), reading=True):
             return bytes(obstore.get(self._client, key).bytes())
 
     def get(self, key: str, target: Path) -> None:
         """See `Store.get`."""
         import obstore
 
-        with self._failures(key):
+        with _bucket_failures(self._at(key), reading=True):
             _save(obstore.get(self._client, key).stream(min_chunk_size=_CHUNK_BYTES), target)
 
     def list(self, prefix: str = "") -> list[StoredObject]:
         """See `Store.list`."""
         import obstore
 
-        with self._failures(prefix):
+        with _bucket_failures(self._at(prefix) if prefix else self.where):
             pages = obstore.list(self._client, prefix or None)
             found = [StoredObject(entry["path"], entry["size"]) for page in pages for entry in page]
             return sorted(found, key=lambda one: one.key)
@@ -212,7 +222,7 @@ class S3Store:
         """See `Store.delete`."""
         import obstore
 
-        with self._failures(key):
+        with _bucket_failures(self._at(key)):
             try:
                 obstore.delete(self._client, key)
             except FileNotFoundError:
@@ -222,23 +232,41 @@ class S3Store:
         """See `Store.exists`."""
         import obstore
 
-        with self._failures(key):
+        with _bucket_failures(self._at(key)):
             try:
                 obstore.head(self._client, key)
             except FileNotFoundError:
                 return False
             return True
 
-    @contextmanager
-    def _failures(self, key: str) -> Iterator[None]:
-        from obstore.exceptions import BaseError, NotFoundError
+    def _at(self, key: str) -> str:
+        return f"{self.where}/{_checked(key, self.where)}"
 
-        try:
-            yield
-        except (NotFoundError, FileNotFoundError) as error:
-            raise _absent(f"{self.where}/{key}") from error
-        except (BaseError, PermissionError, ValueError) as error:
-            raise _unavailable(f"{self.where}/{key}", error) from error
+
+@contextmanager
+def _bucket_failures(where: str, *, reading: bool = False) -> Iterator[None]:
+    """`reading`: that something is not there means that this object is not, unless the whole bucket is missing."""
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except (BaseError, OSError, ValueError) as error:
+        if reading and isinstance(error, FileNotFoundError) and "NoSuchBucket" not in str(error):
+            raise _absent(where) from error
+        raise _unavailable(where, error) from error
+
+
+def _checked(key: str, where: str) -> str:
+    path = PurePosixPath(key)
+    if not path.parts or ".." in path.parts or path.is_absolute():
+        raise InvalidInput(f"{key!r} is not a key", where=where, cure="Use a relative key without `..`.")
+    return key
+
+
+def _clear_leftovers(target: Path) -> None:
+    """What a killed writer of this object left; it can be as large as the object."""
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        leftover.unlink(missing_ok=True)
 
 
 def _save(chunks: Any, target: Path) -> None:
@@ -250,12 +278,12 @@ def _save(chunks: Any, target: Path) -> None:
 
 
 @contextmanager
-def _directory_failures(where: Path) -> Iterator[None]:
+def _directory_failures(where: Path, *, reading: bool = False) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError as error:
-        raise _absent(str(where)) from error
     except OSError as error:
+        if reading and isinstance(error, FileNotFoundError):
+            raise _absent(str(where)) from error
         raise _unavailable(str(where), error) from error
 
 
@@ -264,7 +292,14 @@ def _absent(where: str) -> DamagedArtifact:
 
 
 def _unavailable(where: str, error: Exception) -> StoreUnavailable:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return StoreUnavailable(
-        f"the store failed: {first[:300]}", where=where, cure="Check its address, credentials and free space."
+        f"the store failed: {_reason(error)[:300]}", where=where, cure="Check its address, credentials and free space."
     )
+
+
+def _reason(error: Exception) -> str:
+    """What an S3 server said in its answer, where there is one; else the first line of the error."""
+    text = str(error).strip()
+    if said := re.search(r"<Code>([^<]+)</Code>\s*<Message>([^<]+)</Message>", text):
+        return f"{said[1]}: {said[2]}"
+    return text.splitlines()[0] if text else type(error).__name__
