@@ -46,33 +46,47 @@ class Allowance:
 
 
 class _Counted(io.RawIOBase):
-    """A stream whose bytes are counted against an allowance as they are read."""
+    """A stream whose bytes are counted against an allowance as they are read.
+
+    Where it is damaged, or grows too much, it ends first, so that what came before can still be used; whoever reads on
+    then meets the error.
+    """
 
     def __init__(self, inner: Any, allowance: Allowance) -> None:
         self._inner = inner
         self._allowance = allowance
+        self._error: Unreadable | None = None
 
     def readable(self) -> bool:
         """Yes."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer. Raises Unreadable for damage and bombs."""
+        """Fill the buffer. Raises Unreadable for damage and bombs, once the stream has ended at them."""
+        if self._error is not None:
+            raise self._error
         try:
-            data = self._inner.read(len(buffer))
-        except DAMAGE as error:
-            raise Unreadable("corrupt", f"cannot be unpacked: {error}") from error
+            data = self._inner.read1(len(buffer))  # not `read`, which forgets what it has when it meets damage
+            self._allowance.spend(len(data))
+        except Unreadable as error:
+            self._error = error
         except Exception as error:
-            if type(error).__name__ != "ZstdError":  # imported only where it is needed
+            if (
+                not isinstance(error, DAMAGE) and type(error).__name__ != "ZstdError"
+            ):  # imported only where it is needed
                 raise
-            raise Unreadable("corrupt", f"cannot be unpacked: {error}") from error
-        self._allowance.spend(len(data))
+            self._error = Unreadable("corrupt", f"cannot be unpacked: {error}")
+        if self._error is not None:
+            return 0
         buffer[: len(data)] = data
         return len(data)
 
 
 def decompress(stream: IO[bytes], kind: str, allowance: Allowance) -> IO[bytes]:
-    """The decompressed stream of a gz, bz2, xz or zst file, all its members or frames one after the other."""
+    """The decompressed stream of a gz, bz2, xz or zst file, all its members or frames one after the other.
+
+    It ends where the file is damaged; one more `read` then raises Unreadable.
+    """
     openers: dict[str, Callable[[IO[bytes]], Any]] = {
         "gz": lambda inner: gzip.GzipFile(fileobj=inner),
         "bz2": bz2.BZ2File,

@@ -56,6 +56,7 @@ LARGE_PIECE_BYTES = 256 << 10
 _MAX_DEPTH = 8
 _HEAD_BYTES = 4096
 _BUFFER_BYTES = 1 << 20
+_REST = ":rest"  # after the origin of what was read in part
 
 
 def extract(file: SourceFile, source: Source) -> Iterator[Document | Drop]:
@@ -85,8 +86,10 @@ def extract(file: SourceFile, source: Source) -> Iterator[Document | Drop]:
             work.allowance.packed_bytes = size_bytes
             yield from work.read(Content(_name(file), stream, size_bytes, origin))
     except Unreadable as error:
-        size_bytes = _unread_bytes(stream, file.size_bytes) if work.num_documents else file.size_bytes
-        yield work.lose(origin, error, size_bytes)
+        if work.num_documents:
+            yield work.lose(origin + _REST, error, _unread_bytes(stream, file.size_bytes))
+        else:
+            yield work.lose(origin, error, file.size_bytes)
 
 
 class _Work:
@@ -109,7 +112,7 @@ class _Work:
             if kind in COMPRESSIONS:
                 inner = decompress(content.stream, kind, self.allowance)
                 name = without_compression(content.name)
-                yield from self.read(Content(name, inner, content.size_bytes, content.origin), depth + 1)
+                yield from self._unpacked(Content(name, inner, content.size_bytes, content.origin), depth)
             else:
                 yield from self._members(content, kind, depth)
         elif kind in RECORD_READERS:
@@ -140,6 +143,16 @@ class _Work:
                 raise Unreadable("unsupported", "is in no format that Steep reads") from None
         return kind or "text"
 
+    def _unpacked(self, content: Content, depth: int) -> Iterator[Document | Drop]:
+        """What is in an unpacked stream; damage to the packing, at which the stream ends, is the reason that is told."""
+        stream = content.stream
+        try:
+            yield from self.read(content, depth + 1)
+        except Unreadable:
+            stream.read(1)
+            raise
+        stream.read(1)
+
     def _members(self, content: Content, kind: str, depth: int) -> Iterator[Document | Drop]:
         num_wanted = 0
         with seekable(content.stream) if kind == "zip" else nullcontext(content.stream) as stream:
@@ -153,11 +166,14 @@ class _Work:
                     if member.problem is not None:
                         raise member.problem
                     with member.open() as inner:
-                        yield from self.read(Content(member.name, inner, member.size_bytes, origin), depth + 1)
+                        yield from self._unpacked(Content(member.name, inner, member.size_bytes, origin), depth)
                 except Unreadable as error:
                     if self.allowance.is_spent:
                         raise
-                    yield self.lose(origin, error, 0 if self.num_documents > before else member.size_bytes)
+                    if self.num_documents > before:
+                        yield self.lose(origin + _REST, error, 0)
+                    else:
+                        yield self.lose(origin, error, member.size_bytes)
         if num_wanted == 0:
             raise Unreadable("empty", "holds no file in a format that Steep reads")
 

@@ -5,6 +5,9 @@ Files go through the hub's own cache, so what was fetched once is there without 
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -42,7 +45,8 @@ def open_dataset_file(file: SourceFile) -> IO[bytes]:
 
     dataset, revision, path = split_address(file.path)
     try:
-        local = hf_hub_download(dataset, path, repo_type="dataset", revision=revision)
+        with _quiet():
+            local = hf_hub_download(dataset, path, repo_type="dataset", revision=revision)
     except _hub_errors() as error:
         raise unreachable(file.path, str(error)) from error
     return open(local, "rb", buffering=_BUFFER_BYTES)
@@ -69,7 +73,8 @@ def _list(dataset: str, revision: str | None, where: str) -> dict[str, tuple[int
     from huggingface_hub.hf_api import RepoFile
 
     try:
-        found = HfApi().list_repo_tree(dataset, recursive=True, revision=revision, repo_type="dataset")
+        with _quiet():
+            found = list(HfApi().list_repo_tree(dataset, recursive=True, revision=revision, repo_type="dataset"))
         return {
             entry.path: (entry.size, entry.lfs.sha256 if entry.lfs else entry.blob_id)
             for entry in found
@@ -103,6 +108,23 @@ def _list_cached(dataset: str, revision: str | None) -> dict[str, tuple[int, str
         for path in sorted(root.rglob("*"))
         if path.is_file()
     }
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the hub's client from writing of its retries and progress over the console's own lines."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    logger, had_bars = logging.getLogger("huggingface_hub"), not are_progress_bars_disabled()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if had_bars:
+            enable_progress_bars()
 
 
 def _hub_errors() -> tuple[type[Exception], ...]:

@@ -94,7 +94,7 @@ class Content:
 class _Rejoined(io.RawIOBase):
     """A stream that cannot seek, with the beginning that was read from it put back."""
 
-    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+    def __init__(self, head: bytes, rest: Any) -> None:
         self._head = memoryview(head)
         self._rest = rest
 
@@ -104,7 +104,7 @@ class _Rejoined(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill the buffer, from the head as long as there is some."""
-        data: bytes | memoryview = self._head[: len(buffer)] if self._head else self._rest.read(len(buffer))
+        data: bytes | memoryview = self._head[: len(buffer)] if self._head else self._rest.read1(len(buffer))
         self._head = self._head[len(data) :]
         buffer[: len(data)] = data
         return len(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
@@ -31,7 +32,7 @@ def read_json(content: Content, fields: Fields) -> Iterator[Text | Lost]:
 
 def _is_lines(head: bytes) -> bool:
     """Whether the first line is an object in itself and another one follows: JSON lines under another name."""
-    first, newline, rest = head.lstrip().partition(b"\n")
+    first, newline, rest = head.removeprefix(codecs.BOM_UTF8).lstrip().partition(b"\n")
     if not newline or not first.startswith(b"{") or not rest.lstrip().startswith(b"{"):
         return False
     try:

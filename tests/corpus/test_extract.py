@@ -1,0 +1,386 @@
+"""Files to documents: records, cuts, reasons, and that every byte is somewhere."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tests.corpus.helpers import read, reason_of, text_of, write
+
+from steep.corpus.document import text_bytes
+from steep.corpus.extract import FAILURES, LARGE_PIECE_BYTES, LARGE_TEXT_BYTES, PIECE_BYTES, REASONS
+from steep.corpus.formats.content import Unreadable
+from steep.corpus.formats.readers import guarded_text
+from steep.corpus.paragraphs import cut_paragraphs
+from steep.spec.errors import InvalidCorpus
+
+PROSE = "It was a bright cold day in April, and the clocks were striking thirteen. " * 3
+
+
+def lines_of(*values: object) -> str:
+    return "".join(json.dumps(value) + "\n" for value in values)
+
+
+# ---------------------------------------------------------------------------------------------------------------- text
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.rst", "a.py", "README", "a.srt"])
+def test_text_comes_out_as_it_is(tmp_path: Path, name: str) -> None:
+    text = "A line.\r\n\r\n  Another one, indented.\n\tä € 漢字 🙂\n"
+    assert text_of(write(tmp_path / name, text)) == text
+
+
+def test_origins_are_relative_so_that_ids_outlive_a_move(tmp_path: Path) -> None:
+    ids = []
+    for place in ("here", "there"):
+        write(tmp_path / place / "sub" / "a.txt", PROSE)
+        documents, _ = read(tmp_path / place)
+        assert documents[0].origin == "sub/a.txt"
+        ids.append(documents[0].id)
+    assert ids[0] == ids[1]
+
+
+def paragraphs_of(num_bytes: int, seed: int = 7) -> str:
+    draw = random.Random(seed)
+    parts, size = [], 0
+    while size < num_bytes:
+        part = " ".join(
+            draw.choice(["wälder", "sea", "of", "a", "漢字", "light"]) for _ in range(draw.randrange(5, 200))
+        )
+        parts.append(part + "\n" * draw.choice([1, 2, 2, 3]))
+        size += text_bytes(parts[-1])
+    return "".join(parts)
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_books_are_cut_at_blank_lines_and_nothing_is_lost(tmp_path: Path, ends: str) -> None:
+    text = paragraphs_of(100_000).replace("\n", ends)
+    documents, drops = read(write(tmp_path / "book.txt", text), split_documents="paragraphs")
+    assert not drops
+    assert "".join(document.text for document in documents) == text
+    sizes = [text_bytes(document.text) for document in documents]
+    assert max(sizes) <= PIECE_BYTES
+    assert min(sizes) >= PIECE_BYTES // 4
+    assert all(document.text.endswith(ends * 2) for document in documents[:-1])
+    lines = text.split("\n")
+    for document in documents:
+        line = int(document.origin.removeprefix("book.txt:"))
+        assert lines[line - 1].startswith(document.text.split("\n")[0])
+
+
+def test_a_huge_text_is_cut_as_it_streams_by(tmp_path: Path) -> None:
+    text = paragraphs_of(LARGE_TEXT_BYTES + 50_000)
+    documents, drops = read(write(tmp_path / "dump.txt", text))
+    assert not drops
+    assert "".join(document.text for document in documents) == text
+    assert max(text_bytes(document.text) for document in documents) <= LARGE_PIECE_BYTES
+    assert len(documents) > 10
+
+
+def test_a_text_without_any_end_is_cut_between_characters() -> None:
+    text = "漢" * 5000
+    pieces = [piece for piece, _ in cut_paragraphs([text[:1234], text[1234:]], 100)]
+    assert "".join(pieces) == text
+    assert all(text_bytes(piece) <= 100 for piece in pieces)
+
+
+def test_records_are_split_too(tmp_path: Path) -> None:
+    text = paragraphs_of(20_000)
+    documents, _ = read(write(tmp_path / "a.jsonl", lines_of({"text": text})), split_documents="paragraphs")
+    assert "".join(document.text for document in documents) == text
+    assert [document.origin for document in documents][:2] == ["a.jsonl:1.1", "a.jsonl:1.2"]
+
+
+# ------------------------------------------------------------------------------------------------------------- records
+
+
+def test_broken_lines_are_dropped_with_their_number(tmp_path: Path) -> None:
+    content = (
+        lines_of({"text": "one"})
+        + '{"text": "cut off\n'
+        + "\n"
+        + lines_of({"text": ""}, {"text": None}, {"title": "no text"}, {"text": 7}, "a bare string", [1, 2])
+        + lines_of({"text": "last"}).strip()
+    )
+    documents, drops = read(write(tmp_path / "a.jsonl", content))
+    assert [(document.origin, document.text) for document in documents] == [
+        ("a.jsonl:1", "one"),
+        ("a.jsonl:8", "a bare string"),
+        ("a.jsonl:10", "last"),
+    ]
+    assert [(drop.origin, drop.reason) for drop in drops] == [
+        ("a.jsonl:2", "broken_line"),
+        ("a.jsonl:4", "empty"),
+        ("a.jsonl:5", "empty"),
+        ("a.jsonl:6", "no_text_field"),
+        ("a.jsonl:7", "no_text_field"),
+        ("a.jsonl:9", "broken_line"),
+    ]
+    assert drops[0].text_bytes == len('{"text": "cut off\n')
+    assert not {drop.reason for drop in drops} & FAILURES
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"text": "T", "body": "B"}, "T"),
+        ({"title": "t", "content": "C"}, "C"),
+        ({"id": "x", "meta": {"lang": "en"}, "essay": PROSE}, PROSE),
+        ({"id": "x", "data": {"essay": PROSE}}, PROSE),
+        ({"text": ["One.", "Two."]}, "One.\n\nTwo."),
+        ({"text": "lone \ud800 surrogate"}, "lone \ufffd surrogate"),
+    ],
+)
+def test_the_text_is_found_where_it_is_clear(tmp_path: Path, record: dict[str, object], expected: str) -> None:
+    assert text_of(write(tmp_path / "a.jsonl", lines_of(record))) == expected
+
+
+@pytest.mark.parametrize(("field", "expected"), [("a.b", "nested"), ("a.b.c", "with dots"), ("plain", "P")])
+def test_a_named_field_may_be_nested(tmp_path: Path, field: str, expected: str) -> None:
+    record = {"text": "not this", "plain": "P", "a": {"b": "nested"}, "a.b.c": "with dots"}
+    assert text_of(write(tmp_path / "a.jsonl", lines_of(record)), text_field=field) == expected
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.parquet"])
+def test_a_wrong_field_is_refused_with_those_there_are(tmp_path: Path, name: str) -> None:
+    records = [{"body": PROSE, "title": "A"}, {"body": PROSE, "title": "B"}]
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        pq.write_table(pa.Table.from_pylist(records), path)
+    elif name.endswith("csv"):
+        write(path, "body,title\n" + "".join(f'"{r["body"]}",{r["title"]}\n' for r in records))
+    else:
+        write(path, json.dumps(records) if name.endswith("json") else lines_of(*records))
+    assert len(read(path, text_field="body")[0]) == 2
+    with pytest.raises(InvalidCorpus, match=r"no field 'bdoy'; did you mean 'body'\?.*body, title"):
+        read(path, text_field="bdoy")
+
+
+def test_an_unclear_field_is_asked_for_in_a_named_file_and_skipped_in_a_directory(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", lines_of({"question": PROSE, "answer": PROSE}))
+    with pytest.raises(InvalidCorpus, match="no field is clearly the text; there are: question, answer"):
+        read(path)
+    write(tmp_path / "b.txt", PROSE)
+    documents, drops = read(tmp_path)
+    assert [document.origin for document in documents] == ["b.txt"]
+    assert [drop.reason for drop in drops] == ["no_text_field"]
+
+
+def test_json_in_all_its_shapes(tmp_path: Path) -> None:
+    records = [{"text": f"{number} {PROSE}"} for number in range(3)]
+    for number, content in enumerate(
+        [
+            json.dumps(records),
+            json.dumps(records, indent=2),
+            json.dumps({"version": 1, "data": records}),
+            "\ufeff" + lines_of(*records),
+            json.dumps([record["text"] for record in records]),
+        ]
+    ):
+        documents, drops = read(write(tmp_path / f"{number}.json", content))
+        assert [document.text for document in documents] == [record["text"] for record in records]
+        assert not drops
+    assert text_of(write(tmp_path / "one.json", json.dumps(records[1]))) == records[1]["text"]
+    assert reason_of(write(tmp_path / "bad.json", "{nothing")) == "corrupt"
+
+
+def test_a_big_array_is_read_one_by_one_and_its_broken_end_is_told(tmp_path: Path) -> None:
+    records = [{"text": f"{number} {PROSE * 20}"} for number in range(600)]  # several blocks
+    content = json.dumps(records)[:-40]
+    documents, drops = read(write(tmp_path / "a.json", content))
+    assert [document.text for document in documents] == [record["text"] for record in records[:-1]]
+    assert [drop.reason for drop in drops] == ["corrupt"]
+    assert drops[0].text_bytes > 1000
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_tables_of_text(tmp_path: Path, delimiter: str) -> None:
+    long = 'He said "yes",\nthen; no | more\tof it. ' * 5
+    quoted = '"' + long.replace('"', '""') + '"'
+    rows = [["id", "text"], ["1", quoted], ["2", quoted], ["3", ""], ["4", "short", "extra", "more"]]
+    content = "\r\n".join(delimiter.join(row) for row in rows)
+    documents, drops = read(write(tmp_path / ("a.tsv" if delimiter == "\t" else "a.csv"), content))
+    assert [document.text for document in documents] == [long, long]
+    assert [drop.reason for drop in drops] == ["empty", "broken_line"]
+
+
+def test_csv_takes_fields_longer_than_python_likes(tmp_path: Path) -> None:
+    assert text_of(write(tmp_path / "a.csv", f"id,text\n1,{'x' * 200_000}\n")) == "x" * 200_000
+
+
+def test_parquet_reads_its_column_in_batches(tmp_path: Path) -> None:
+    rows = [{"id": number, "meta": {"text": f"{number} {PROSE}", "n": 1}, "blob": b"\0" * 100} for number in range(700)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=100)
+    documents, drops = read(tmp_path / "a.parquet", text_field="meta.text")
+    assert [document.text for document in documents] == [row["meta"]["text"] for row in rows]  # type: ignore[index]
+    assert not drops
+    assert read(tmp_path / "a.parquet")[0][5].origin == "a.parquet:6"
+    data = (tmp_path / "a.parquet").read_bytes()
+    assert reason_of(write(tmp_path / "cut.parquet", data[: len(data) // 2])) == "corrupt"
+
+
+# ------------------------------------------------------------------------------------------------------------- trouble
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("empty.txt", b"", "empty"),
+        ("blank.txt", b" \n\n\t", "empty"),
+        ("blank.jsonl", b"\n\n", "empty"),
+        ("binary.txt", bytes(range(256)) * 40, "encoding"),
+        ("pdf.txt", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3 and so on", "wrong_format"),
+        ("zip.md", b"PK\x03\x04" + b"\0" * 100, "wrong_format"),
+        ("gz.jsonl", gzip.compress(b'{"text": "x"}'), "wrong_format"),
+        ("text.pdf", b"no pdf at all", "corrupt"),
+        ("text.docx", b"no zip at all", "corrupt"),
+        ("text.xlsx", b"no zip at all", "corrupt"),
+        ("text.epub", b"no zip at all", "corrupt"),
+        ("text.odt", b"no zip at all", "corrupt"),
+        ("text.pptx", b"no zip at all", "corrupt"),
+        ("text.rtf", b"no rtf at all", "corrupt"),
+        ("text.ipynb", b"no json at all", "corrupt"),
+        ("text.parquet", b"no parquet at all", "corrupt"),
+        ("text.xml", b"<open><not closed>", "corrupt"),
+        ("text.gz", b"no gzip at all", "corrupt"),
+        ("text.zip", b"no zip at all", "corrupt"),
+        ("text.tar", b"no tar at all", "corrupt"),
+        ("picture.png", b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "unsupported"),
+        ("old.doc", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "unsupported"),
+        ("old.docx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "wrong_format"),
+    ],
+)
+def test_bad_files_have_a_reason(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+    path = write(tmp_path / name, content)
+    documents, drops = read(path)
+    assert not documents
+    assert [(drop.origin, drop.reason, drop.text_bytes) for drop in drops] == [(name, reason, len(content))]
+    assert drops[0].excerpt
+
+
+def test_files_without_an_ending_are_known_by_their_content(tmp_path: Path) -> None:
+    assert text_of(write(tmp_path / "notes", PROSE)) == PROSE
+    assert text_of(write(tmp_path / "page", "<!DOCTYPE html><html><p>Hello there.</p></html>")) == "Hello there."
+    assert text_of(write(tmp_path / "lines", lines_of({"text": "a line"}))) == "a line"
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.txt", PROSE)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    assert reason_of(path) == "no_access"
+
+
+def test_an_unknown_encoding_is_the_users_error(tmp_path: Path) -> None:
+    with pytest.raises(InvalidCorpus, match="no encoding 'utf-9'"):
+        read(write(tmp_path / "a.txt", PROSE), encoding="utf-9")
+
+
+def test_whatever_an_extractor_raises_or_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import logging
+    import warnings
+
+    def noisy(data: bytes, _encoding: str | None) -> str:
+        print("here I am")
+        print("and here", file=sys.stderr)
+        warnings.warn("beware", stacklevel=1)
+        logging.getLogger("noisy").error("bad")
+        if data == b"fine":
+            return "text"
+        raise {b"key": KeyError("k"), b"deep": RecursionError(), b"memory": MemoryError()}[data]
+
+    monkeypatch.setattr("steep.corpus.formats.rtf.read_rtf", noisy)
+    assert guarded_text("rtf:read_rtf", b"fine", None) == "text"
+    for data, reason in ((b"key", "corrupt"), (b"deep", "corrupt"), (b"memory", "too_large")):
+        with pytest.raises(Unreadable) as caught:
+            guarded_text("rtf:read_rtf", data, None)
+        assert caught.value.reason == reason
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.timeout(60, method="thread")
+def test_an_extractor_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hangs(_data: bytes, _encoding: str | None) -> str:
+        while True:
+            try:
+                time.sleep(10)
+            except Exception:  # noqa: BLE001, S110  as greedy extractors do
+                pass
+
+    monkeypatch.setattr("steep.corpus.formats.rtf.read_rtf", hangs)
+    with pytest.raises(Unreadable) as caught:
+        guarded_text("rtf:read_rtf", b"", None, max_seconds=0.2)
+    assert caught.value.reason == "too_slow"
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_truncated_file_keeps_what_came_before(tmp_path: Path) -> None:
+    records = [{"text": f"{number} {random.Random(number).random()} {PROSE}"} for number in range(2000)]
+    packed = gzip.compress(lines_of(*records).encode())
+    documents, drops = read(write(tmp_path / "a.jsonl.gz", packed[: len(packed) // 2]))
+    assert len(documents) > 100
+    assert [document.text for document in documents] == [record["text"] for record in records[: len(documents)]]
+    assert [drop.reason for drop in drops][-1] == "corrupt"
+    text = paragraphs_of(400_000)
+    packed = gzip.compress(text.encode())
+    documents, drops = read(write(tmp_path / "b.txt.gz", packed[: len(packed) // 2]))
+    assert [(drop.origin, drop.reason, drop.text_bytes) for drop in drops] == [("b.txt.gz:rest", "corrupt", 0)]
+    assert text.startswith(documents[0].text)
+    assert len(documents[0].text) > 100_000
+
+
+def test_reasons_are_sentences() -> None:
+    assert set(REASONS) >= FAILURES
+    assert all(sentence[0].islower() and not sentence.endswith(".") for sentence in REASONS.values())
+
+
+def test_every_byte_of_text_is_in_a_document_or_a_drop(tmp_path: Path) -> None:
+    """The law of the room, on a directory with good and bad things in it."""
+    write(tmp_path / "a.txt", paragraphs_of(30_000))
+    write(tmp_path / "b.txt", " \n" * 500)
+    write(tmp_path / "c.txt", paragraphs_of(LARGE_TEXT_BYTES + 1))
+    write(tmp_path / "d.pdf", b"%PDF-1.4 damaged")
+    for split in ("file", "paragraphs"):
+        documents, drops = read(tmp_path, split_documents=split)
+        total = sum(text_bytes(item.text) for item in documents) + sum(drop.text_bytes for drop in drops)
+        assert total == sum(path.stat().st_size for path in tmp_path.iterdir())
+
+
+def test_memory_stays_small_whatever_the_size(tmp_path: Path) -> None:
+    """A compressed file of 80 MB of records, in a process that may not hold as much."""
+    line = lines_of({"text": PROSE * 4}).encode()
+    with gzip.open(tmp_path / "big.jsonl.gz", "wb", compresslevel=1) as stream:
+        for _ in range(40):
+            stream.write(line * (2_000_000 // len(line)))
+    program = """
+import resource, sys
+from pathlib import Path
+from steep.corpus.extract import extract
+from steep.corpus.sources import list_files
+from steep.spec.job import Source
+source = Source(path=sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+total = sum(len(item.text) for file in list_files("s", source) for item in extract(file, source))
+print(total, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "big.jsonl.gz")], capture_output=True, text=True, check=True
+    )
+    total, grown = map(int, done.stdout.split())
+    grown_bytes = grown * (1 if sys.platform == "darwin" else 1024)
+    assert total > 75_000_000
+    assert grown_bytes < 40_000_000
