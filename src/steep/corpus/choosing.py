@@ -74,6 +74,10 @@ def leave_out_evaluation_text(
     texts = [(text, groups[name]) for name, holdout in choice.holdouts.items() for text in holdout.texts]
     texts += [(prompt, len(groups)) for prompt in prompts]
     evaluation = EvaluationText([text for text, _ in texts], [group for _, group in texts])
+    for name in learned:
+        for part in choice.decisions[name].parts:
+            evaluation.meet(_runs(part))
+    evaluation.forget_common()
     for done, name in enumerate(learned):
         progress("sources compared with evaluation text", done, len(learned))
         was_cut = choice.holdouts[name].limit is not None  # then its documents lose what is held out of them
@@ -83,11 +87,15 @@ def leave_out_evaluation_text(
 
 def _leave_out(decisions: Decisions, evaluation: EvaluationText, own_group: int) -> None:
     for index, part in enumerate(decisions.parts):
-        marks = part.marks("runs", "run_stops", "num_runs")
-        runs = Rows(marks["runs"], marks["run_stops"])
+        runs, num_runs = _runs(part), part.marks("num_runs")["num_runs"]
         fates = decisions.fates[decisions.of_part(index)]
         for number in evaluation.suspects(runs).tolist():
             if fates[number] == Fate.TRAIN and evaluation.contaminates(
-                runs.row(number), int(marks["num_runs"][number]), own_group
+                runs.row(number), int(num_runs[number]), own_group
             ):
                 fates[number] = Fate.EVALUATION_TEXT
+
+
+def _runs(part: Part) -> Rows:
+    marks = part.marks("runs", "run_stops")
+    return Rows(marks["runs"], marks["run_stops"])

@@ -19,7 +19,6 @@ from steep.spec.job import Cleaning
 
 STEP = "clean"
 REASONS = ("empty", "too_short", "repeated_lines", "few_letters", "language")
-MIN_LINE_CHARACTERS = 4  # a shorter line, such as a closing bracket, may come again as often as it likes
 
 # control characters, byte order marks and stray surrogates; and what UTF-8 read as a one-byte encoding looks like: a capital
 # with an accent or the like, and after it a sign that such encodings have between 0x80 and 0xBF
@@ -94,9 +93,10 @@ def normalize(text: str) -> str:
 
 
 def repeated_lines(text: str) -> float:
-    """Share of lines that came before in the same text, blank and very short ones aside."""
-    lines = [line for line in map(str.strip, text.split("\n")) if len(line) >= MIN_LINE_CHARACTERS]
-    return 1 - len(set(lines)) / len(lines) if lines else 0.0
+    """Share of lines that came before in the same text; each weighs as much as it has characters, so brackets weigh little."""
+    lines = [line.strip() for line in text.split("\n")]
+    total = sum(map(len, lines))
+    return 1 - sum(map(len, set(lines))) / total if total else 0.0
 
 
 def alphabetic(text: str) -> float:
@@ -106,22 +106,28 @@ def alphabetic(text: str) -> float:
         visible = len(content.translate(None, _SPACES))
         return (len(content) - len(content.translate(None, _LETTERS))) / visible if visible else 0.0
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    kinds = _kinds(65536 if int(codes.max()) < 65536 else 0x110000)[codes]
+    table = _kinds()
+    kinds = table[np.minimum(codes, len(table) - 1)]
+    beyond = codes >= len(table)
+    if beyond.any():
+        found, places = np.unique(codes[beyond], return_inverse=True)
+        kinds[beyond] = np.array([_kind(code) for code in found.tolist()], dtype=np.uint8)[places]
     visible = len(codes) - int(np.count_nonzero(kinds == _SPACE))
     return int(np.count_nonzero(kinds == _LETTER)) / visible if visible else 0.0
 
 
-@lru_cache(maxsize=2)
-def _kinds(count: int) -> npt.NDArray[np.uint8]:
-    """For each code point whether it is a letter, a space or neither."""
-    kinds = np.zeros(count, dtype=np.uint8)
-    for code in range(count):
-        character = chr(code)
-        if character.isspace():
-            kinds[code] = _SPACE
-        elif unicodedata.category(character)[0] in "LM":
-            kinds[code] = _LETTER
-    return kinds
+@lru_cache(maxsize=1)
+def _kinds() -> npt.NDArray[np.uint8]:
+    """The kinds of the code points that most scripts keep to."""
+    return np.array([_kind(code) for code in range(2**16)], dtype=np.uint8)
+
+
+def _kind(code: int) -> int:
+    """Whether a code point is a letter (or a letter's mark), a space or neither."""
+    character = chr(code)
+    if unicodedata.category(character)[0] in "LM":
+        return _LETTER
+    return _SPACE if character.isspace() else 0
 
 
 def _fix_line(line: str) -> str:

@@ -11,7 +11,7 @@ from steep.artifacts.tokens import TokenDatasetInfo
 from steep.corpus.choosing import Choice
 from steep.corpus.copies import Fate
 from steep.corpus.document import Document
-from steep.corpus.encoding import EncodedPart, EncodeTask, encode_part
+from steep.corpus.encoding import EncodedPart, EncodeTask, encode_part, lend_tokenizer
 from steep.corpus.plan import CorpusPlan
 from steep.corpus.tokenize import CorpusTokenizer, write_token_dataset
 from steep.corpus.workers import Workers
@@ -52,7 +52,13 @@ class Written:
 
 
 def write_datasets(
-    plan: CorpusPlan, choice: Choice, model: str, out: Path, workers: Workers, progress: Progress
+    plan: CorpusPlan,
+    choice: Choice,
+    model: str,
+    tokenizer: CorpusTokenizer,
+    out: Path,
+    workers: Workers,
+    progress: Progress,
 ) -> Written:
     """Encode by the quick engine if it agrees with the true one on every part of the corpus, else all by the true one.
 
@@ -60,11 +66,11 @@ def write_datasets(
         plan: what the corpus is made of.
         choice: what was decided of it.
         model: directory or hub id of the tokenizer.
+        tokenizer: it, loaded.
         out: directory of the prepared corpus.
         workers: processes to encode in.
         progress: told of bytes encoded.
     """
-    tokenizer = CorpusTokenizer.load(model)
     held = [text for holdout in choice.holdouts.values() for text in holdout.texts[:_SAMPLED_TEXTS]]
     tokenizer.verify([text[:_SAMPLED_CHARACTERS] for text in held])
     try:
@@ -84,6 +90,7 @@ def _write(
     progress: Progress,
 ) -> Written:
     written = Written(tokenizer.engine)
+    lend_tokenizer(model, tokenizer)
     tasks = {name: list(_tasks(choice, name, model, tokenizer, out / "work" / "encoded")) for name in plan.roles}
     sizes = {name: choice.decisions[name].bytes_of(Fate.TRAIN) for name in plan.roles}
     total = sum(sizes.values())

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from steep.artifacts.files import atomic_writer, hash_text
+from steep.artifacts.files import hash_text
 from steep.artifacts.pieces import cut_pieces
 from steep.corpus import copies, decontaminate
+from steep.corpus.columns import read_arrays, write_arrays
 from steep.corpus.copies import Fate, Fates
 from steep.corpus.document import Drop, drop
 from steep.corpus.parts import Part, write_drops
 from steep.corpus.shards import dtype_name
 from steep.corpus.split import cut_out, piece_keys
 from steep.corpus.tokenize import BATCH_BYTES, CorpusTokenizer, Engine, batched
-from steep.corpus.tokenizer_files import find_tokenizer
 
 _SAMPLED_TEXTS = 8  # of each part, on which the engines are compared
 _SAMPLED_CHARACTERS = 2000
@@ -56,7 +55,7 @@ class EncodeTask:
     def stem(self) -> str:
         """Name of the result: of all that decides it."""
         facts = (str(self.part.directory.name), str(self.part.number), self.fates.tobytes().hex(), str(self.limit))
-        return hash_text("encode-1", *facts, _tokenizer(self.tokenizer, self.engine).fingerprint, self.engine)[:32]
+        return hash_text("encode-1", *facts, load_tokenizer(self.tokenizer, self.engine).fingerprint, self.engine)[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +68,8 @@ class EncodedPart:
 
     def arrays(self) -> tuple[Any, Any]:
         """The ids and the lengths, as `TokenDatasetWriter.append` takes them."""
-        with np.load(self.directory / f"{self.stem}.npz") as stored:
-            return stored["ids"], stored["lengths"]
+        stored = read_arrays(self.directory / f"{self.stem}.safetensors", "ids", "lengths")
+        return stored["ids"], stored["lengths"]
 
     @property
     def drops_file(self) -> Path:
@@ -80,9 +79,9 @@ class EncodedPart:
 
 def encode_part(task: EncodeTask) -> EncodedPart:
     """Encode one part; says whether the engine's ids were those of Hugging Face's on a sample of it."""
-    tokenizer = _tokenizer(task.tokenizer, task.engine)
+    tokenizer = load_tokenizer(task.tokenizer, task.engine)
     stem = task.stem
-    path = task.out / f"{stem}.npz"
+    path = task.out / f"{stem}.safetensors"
     if path.exists():
         return EncodedPart(task.out, stem, True)
     texts = list(_trained_texts(task))
@@ -95,8 +94,7 @@ def encode_part(task: EncodeTask) -> EncodedPart:
     dtype = np.dtype(dtype_name(tokenizer.vocab_size))
     ids = np.concatenate([np.zeros(0, dtype), *(ids.astype(dtype) for ids, _ in encoded)])
     lengths = np.concatenate([np.zeros((0, 2), np.int64), *(lengths for _, lengths in encoded)])
-    with atomic_writer(path) as stream:
-        np.savez(stream, ids=ids, lengths=lengths)
+    write_arrays(path, {"ids": ids, "lengths": lengths})
     return EncodedPart(task.out, stem, True)
 
 
@@ -121,6 +119,18 @@ def _sample(texts: Sequence[str]) -> list[str]:
     return [text[:_SAMPLED_CHARACTERS] for text in texts[:: max(1, -(-len(texts) // _SAMPLED_TEXTS))]]
 
 
-@lru_cache(maxsize=2)
-def _tokenizer(model: str, engine: Engine) -> CorpusTokenizer:
-    return CorpusTokenizer(find_tokenizer(model), engine)
+def load_tokenizer(model: str, engine: Engine) -> CorpusTokenizer:
+    """The tokenizer with this engine, loaded once in each process."""
+    known = _LOADED.get(model)
+    if known is None or known.engine != engine:
+        known = _LOADED[model] = CorpusTokenizer.load(model, engine)
+    return known
+
+
+def lend_tokenizer(model: str, tokenizer: CorpusTokenizer) -> None:
+    """Let parts that are encoded in this process use a tokenizer that is loaded already."""
+    _LOADED.clear()
+    _LOADED[model] = tokenizer
+
+
+_LOADED: dict[str, CorpusTokenizer] = {}

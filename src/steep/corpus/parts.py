@@ -1,10 +1,10 @@
 """Finished parts of a corpus on disk, while it is prepared: cleaned texts, what they are recognised by, and what was dropped.
 
 WORK/<unit>/
-  texts-00000.arrow    id, origin, text of what was kept; in batches of about a megabyte, compressed
+  texts-00000.arrow          id, origin, text of what was kept; in batches of about a megabyte, compressed
   marks-00000.npz      see `Marks`
-  drops-00000.arrow    what was dropped, if anything
-  unit.json            written last: the unit is complete
+  drops-00000.arrow          what was dropped, if anything
+  unit.json                  written last: the unit is complete
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from steep.artifacts.files import atomic_writer
+from steep.corpus.columns import read_arrays, strings, write_arrays
 from steep.corpus.decontaminate import RUN_WORDS, sample_runs
 from steep.corpus.dedup import Signatures, content_hashes, signatures
 from steep.corpus.document import Document, Drop, text_bytes
@@ -94,18 +95,18 @@ class Part:
         if drops:
             write_drops(self._path("drops", "arrow"), drops)
         self._write_texts(kept, texts, marks.text_bytes)
-        with atomic_writer(self._path("marks", "npz")) as stream:
-            np.savez(stream, **{field.name: getattr(marks, field.name) for field in fields(marks)})
+        write_arrays(
+            self._path("marks", "safetensors"), {each.name: getattr(marks, each.name) for each in fields(marks)}
+        )
 
     @property
     def exists(self) -> bool:
         """Whether it is whole."""
-        return self._path("marks", "npz").exists()
+        return self._path("marks", "safetensors").exists()
 
     def marks(self, *names: str) -> dict[str, npt.NDArray[Any]]:
         """Some of its marks, by name."""
-        with np.load(self._path("marks", "npz")) as stored:
-            return {name: stored[name] for name in names}
+        return read_arrays(self._path("marks", "safetensors"), *names)
 
     def texts(self, wanted: npt.NDArray[np.bool_] | None = None) -> Iterator[tuple[int, str]]:
         """Numbers and texts of its documents, or of those wanted; batches without any are not read."""
@@ -147,7 +148,7 @@ class Part:
 
         bounds = _bounds(sizes)
         schema = pa.schema(
-            [("id", pa.string()), ("origin", pa.string()), ("text", pa.large_string())],
+            [(name, pa.large_string()) for name in ("id", "origin", "text")],
             metadata={"stops": " ".join(map(str, bounds))},
         )
         options = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -157,9 +158,8 @@ class Part:
         ):
             for first, stop in zip([0, *bounds], bounds, strict=False):
                 rows = kept[first:stop]
-                columns = [[row.id for row in rows], [row.origin for row in rows], texts[first:stop]]
-                arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-                writer.write_batch(pa.record_batch(arrays, schema=schema))
+                columns = ([row.id for row in rows], [row.origin for row in rows], texts[first:stop])
+                writer.write_batch(pa.record_batch([strings(column) for column in columns], schema=schema))
 
     def _path(self, stem: str, suffix: str) -> Path:
         return self.directory / f"{stem}-{self.number:05d}.{suffix}"
@@ -180,17 +180,19 @@ def drop_schema() -> Any:
     """Columns of `drops.parquet` and of the files it is made from."""
     import pyarrow as pa
 
-    names = ("id", "source", "origin", "step", "reason")
-    return pa.schema([(name, pa.string()) for name in names] + [("text_bytes", pa.int64()), ("excerpt", pa.string())])
+    names = [each.name for each in fields(Drop)]
+    return pa.schema([(name, pa.int64() if name == "text_bytes" else pa.large_string()) for name in names])
 
 
 def drop_batch(drops: Sequence[Drop]) -> Any:
     """Drops as an Arrow batch."""
     import pyarrow as pa
 
-    schema = drop_schema()
-    columns = [pa.array([getattr(one, field.name) for one in drops], field.type) for field in schema]
-    return pa.record_batch(columns, schema=schema)
+    columns = []
+    for name in drop_schema().names:
+        values = [getattr(one, name) for one in drops]
+        columns.append(pa.array(np.array(values, dtype=np.int64)) if name == "text_bytes" else strings(values))
+    return pa.record_batch(columns, schema=drop_schema())
 
 
 def write_drops(path: Path, drops: Sequence[Drop]) -> None:

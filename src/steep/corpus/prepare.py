@@ -126,7 +126,8 @@ def prepare(
         OutOfSpace: the disk is full; the same call goes on.
     """
     plan = plan_corpus(spec)
-    inputs = plan.fingerprint(CorpusTokenizer.load(tokenizer))
+    loaded = CorpusTokenizer.load(tokenizer)
+    inputs = plan.fingerprint(loaded)
     manifest = read_manifest(out)
     if manifest is not None and manifest.inputs_fingerprint == inputs:
         return PreparedCorpus.open(out)
@@ -138,7 +139,7 @@ def prepare(
         parts = {name: [part for unit in own for part in unit.parts] for name, own in units.items()}
         choice = choose_texts(plan, parts, out / "work", progress)
         require_text(plan, choice)
-        written = write_datasets(plan, choice, tokenizer, out, workers, progress)
+        written = write_datasets(plan, choice, tokenizer, loaded, out, workers, progress)
     count_all(ledger, parts, choice, written)
     write_drops_table(out / "drops.parquet", parts, written.drop_files)
     write_atomic(out / "accounting.json", json.dumps(ledger.report(), indent=1))

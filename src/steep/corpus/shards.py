@@ -12,6 +12,7 @@ from blake3 import blake3
 
 from steep.artifacts.files import full_disk_stops, hash_text, write_atomic
 from steep.artifacts.tokens import Ids, ShardInfo, TokenDatasetInfo
+from steep.corpus.columns import strings
 
 SHARD_TOKENS = 2**26
 _TEXT_ROWS = 1000
@@ -126,7 +127,7 @@ class TokenDatasetWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        table = pa.table({"text": pa.array(self._texts, pa.string())})
+        table = pa.table({"text": strings(self._texts)})
         pq.write_table(table, self._path("texts", "parquet"), compression="zstd", row_group_size=_TEXT_ROWS)
 
     def _path(self, stem: str, suffix: str) -> Path:
