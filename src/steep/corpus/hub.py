@@ -113,7 +113,7 @@ def _list_cached(dataset: str, revision: str | None) -> dict[str, tuple[int, str
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the hub's client from writing of its retries and progress over the console's own lines."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     logger, had_bars = logging.getLogger("huggingface_hub"), not are_progress_bars_disabled()
     level = logger.level

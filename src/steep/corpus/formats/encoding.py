@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from typing import IO
 
 from steep.corpus.formats.content import Unreadable
@@ -16,11 +17,16 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-# languages, in charset-normalizer's words, that Windows-1252 cannot write
-_NOT_WESTERN = frozenset(
-    ("Polish", "Czech", "Slovak", "Hungarian", "Romanian", "Croatian", "Slovene", "Turkish", "Lithuanian", "Vietnamese")
-)
-_MAX_STRAY = 0.05  # of characters that are not ASCII: what UTF-8 with a few broken places may have
+_CENTRAL = ("Polish", "Czech", "Slovak", "Hungarian", "Romanian", "Croatian", "Slovene")
+# what languages, in charset-normalizer's words, are written in on Windows and elsewhere; others are taken for Western
+_LIKELY: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(_CENTRAL, ("cp1250", "iso8859_2")),
+    "Turkish": ("cp1254", "iso8859_9"),
+    "Lithuanian": ("cp1257", "iso8859_13"),
+    "Vietnamese": ("cp1258", "cp1258"),
+}
+_WINDOWS_BYTES = re.compile(rb"[\x80-\x9f]")  # letters on Windows, control characters elsewhere
+_MAX_STRAY = 0.3  # of characters that are not ASCII: hardly a legacy text has even a few that are UTF-8 by chance
 _MARKS = " \n.,\u3000\u3001\u3002\uff0c"
 _BINARY = frozenset(range(9)) | frozenset(range(14, 27)) | frozenset(range(28, 32))
 
@@ -164,7 +170,7 @@ def _detect_wide(sample: bytes) -> str:
 
 
 def _detect_single(sample: bytes) -> str:
-    """The legacy encoding of a text. Western Windows-1252 wins a tie unless the language is one that it cannot write."""
+    """The legacy encoding of a text: of those that make equal sense of it the one that its language is mostly written in."""
     from charset_normalizer import from_bytes
 
     found = from_bytes(sample, enable_fallback=False)
@@ -172,8 +178,11 @@ def _detect_single(sample: bytes) -> str:
     if best is None:
         raise Unreadable("encoding", "its encoding cannot be detected; set `encoding` of the source")
     ties = {match.encoding for match in found if match.chaos <= best.chaos + 0.01}
-    western = best.language not in _NOT_WESTERN and ties & {"cp1252", "latin_1"}
-    return "cp1252" if western and _decodes(sample, "cp1252") else best.encoding
+    if best.language not in _LIKELY:
+        return "cp1252" if ties & {"cp1252", "latin_1"} and _decodes(sample, "cp1252") else best.encoding
+    windows, other = _LIKELY[best.language]
+    likely = (windows, other) if _WINDOWS_BYTES.search(sample) else (other, windows)
+    return next((name for name in likely if name in ties), best.encoding)
 
 
 def _decodes(data: bytes, encoding: str) -> bool:
