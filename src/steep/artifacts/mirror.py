@@ -212,7 +212,8 @@ class Mirror:
         """
         for step in self._catalog.steps():
             self.copy(step)
-        self._add(_Task("tidy"))
+        if steps_set_aside(self._catalog.directory):
+            self._add(_Task("tidy"))
 
     def poll(self) -> list[CheckpointReport]:
         """What happened since it was last asked for: `uploaded`, and `upload_failed` at the first failure of each."""
