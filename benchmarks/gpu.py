@@ -13,6 +13,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench import PAGE, tell
@@ -39,6 +40,8 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("make bench-gpu needs a CUDA device, and there is none; nothing was measured.")
         return 0
+    if find_spec("liger_kernel") is None:
+        print("Steep's own environment lacks Liger: `pip install -e '.[cuda]'` first, or Steep runs without it.")
     make_environment("peers-gpu.txt")
     row = gpu_row(options.sequences, has_flash_attention=_peers_have("flash_attn"))
     print(f"=== {row.name}: {row.title}", flush=True)

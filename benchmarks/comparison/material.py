@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from typing import Literal
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -24,8 +25,11 @@ SUFFIXES = {".txt", ".md", ".mdx", ".rst", ".py", ".jsonl"}
 JSONL_FILES = 4
 LONGEST_CHARACTERS = 100_000
 PIECE_CHARACTERS = 16_000
+TRAINING_CHARACTERS = 12_000_000
 VOCABULARY = 8192
 EOS = "<|endoftext|>"
+
+Text = Literal["books", "documents"]
 
 
 @dataclass(frozen=True)
@@ -101,23 +105,29 @@ def tokenizer() -> Path:
     return _once(PLACE / "tokenizer", make)
 
 
-def tokens() -> Path:
-    """A token dataset of long documents, so that hardly any sequence holds two: attention within documents saves nothing."""
+def tokens(text: Text) -> Path:
+    """A token dataset.
+
+    Args:
+        text: `books`, long documents, of which hardly any sequence holds two: attention within documents saves nothing there;
+            or `documents`, as a corpus has them, of which most sequences hold several.
+    """
     directory = tokenizer()
 
     def make(out: Path) -> None:
         from steep.corpus.document import Document
         from steep.corpus.tokenize import CorpusTokenizer, write_token_dataset
 
-        documents = (Document(str(n), text, "books", str(n)) for n, text in enumerate(_books()))
-        write_token_dataset(documents, CorpusTokenizer.load(str(directory)), out, name="books")
+        texts = _books() if text == "books" else _first(_documents(), TRAINING_CHARACTERS)
+        documents = (Document(str(n), each, text, str(n)) for n, each in enumerate(texts))
+        write_token_dataset(documents, CorpusTokenizer.load(str(directory)), out, name=text)
 
-    return _once(PLACE / "tokens", make)
+    return _once(PLACE / f"tokens-{text}", make)
 
 
-def sequences(sequence_tokens: int, num: int) -> Path:
+def sequences(text: Text, sequence_tokens: int, num: int) -> Path:
     """Steep's first sequences in their order, as a file that a peer reads: `[num, sequence_tokens + 1]` ids."""
-    directory = tokens()
+    directory = tokens(text)
 
     def make(out: Path) -> None:
         import numpy as np
@@ -130,7 +140,7 @@ def sequences(sequence_tokens: int, num: int) -> Path:
         rows = Sequences({dataset.info.name: dataset}, data_order(dataset, sequence_tokens))
         np.save(out / "rows.npy", np.stack([rows.row(index) for index in range(num)]).astype(np.int32))
 
-    return _once(PLACE / f"sequences-{sequence_tokens}-{num}", make) / "rows.npy"
+    return _once(PLACE / f"sequences-{text}-{sequence_tokens}-{num}", make) / "rows.npy"
 
 
 def weights(shape: Shape, context_tokens: int, *, half: bool = False) -> Path:
@@ -169,14 +179,17 @@ def _documents() -> Iterator[str]:
 
 
 def _books() -> Iterator[str]:
-    """Long texts: novels, or long sources. About 12 MB."""
+    """Long texts: novels, or long sources."""
+    texts = (text for text in _texts(("general/novels",)) if len(text) >= LONGEST_CHARACTERS)
+    return _first(texts, TRAINING_CHARACTERS)
+
+
+def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
     size = 0
-    for text in _texts(("general/novels",)):
-        if len(text) < LONGEST_CHARACTERS:
-            continue
+    for text in texts:
         yield text
         size += len(text)
-        if size > 12_000_000:
+        if size >= characters:
             return
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from comparison import material
-from comparison.material import Shape
+from comparison.material import Shape, Text
 from comparison.rows import Side
 
 
@@ -27,6 +27,7 @@ class Work:
         steps_before_save: where memory is read for the first time.
         device: where to train.
         half: weights are stored in bf16.
+        text: what is trained on; see `material.tokens`.
     """
 
     shape: Shape
@@ -43,6 +44,7 @@ class Work:
     steps_before_save: int = 0
     device: Literal["cpu", "cuda"] = "cpu"
     half: bool = False
+    text: Text = "books"
 
     def told(self) -> dict[str, Any]:
         """What both sides are told."""
@@ -78,7 +80,7 @@ def steep(work: Work, precision: Literal["auto", "bf16", "fp32"] = "auto") -> Si
     def arguments() -> dict[str, Any]:
         return {
             **work.told(),
-            "tokens": str(material.tokens()),
+            "tokens": str(material.tokens(work.text)),
             "precision": precision,
             "checkpoint_every_steps": work.save_steps,
         }
@@ -101,7 +103,7 @@ def trainer(
         num_rows = (work.steps + 1) * work.sequences_per_step
         return {
             **work.told(),
-            "rows": str(material.sequences(work.sequence_tokens, num_rows)),
+            "rows": str(material.sequences(work.text, work.sequence_tokens, num_rows)),
             "rates": work.rates(),
             "precision": precision,
             "attention": attention,
