@@ -26,7 +26,7 @@ from steep.corpus.dedup import (
     near_copies,
 )
 from steep.corpus.parts import Part
-from steep.corpus.words import Hashes, Positions
+from steep.corpus.words import Hashes, Positions, mixed
 from steep.spec.job import Dedup
 
 Progress = Callable[[str, float, float | None], None]
@@ -116,7 +116,8 @@ def find_copies(parts: Sequence[Part], dedup: Dedup, work: Path, progress: Progr
     roots = clusters.roots()
     keys = content[:, 0].copy()
     np.minimum.at(keys, roots, content[:, 0])
-    return Decisions(list(parts), stops, sizes, keys[roots], fates)
+    spread = mixed(keys[roots])  # the smallest of many is small; a large cluster must not be held out for that
+    return Decisions(list(parts), stops, sizes, spread, fates)
 
 
 def _near(

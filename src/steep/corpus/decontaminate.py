@@ -1,8 +1,8 @@
 """Decontamination: finding training documents that hold evaluation text, by runs of 13 words (Brown et al. 2020, appendix C).
 
-Every document keeps a sample of its runs, those whose hash ends in zeros (so the same runs are sampled in every text); about a
-hundred of them say how much of a long text is found elsewhere. Evaluation text, of which there is little, keeps all. Runs
-that many documents share, such as the sentences of a form, are nobody's evaluation text and do not count.
+A long document keeps a quarter of its runs, those whose hash ends in zeros, so that the same ones are kept of every text.
+Evaluation text, of which there is little, keeps all. Runs that many documents share, such as the sentences of a form,
+are nobody's evaluation text and do not count.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ RUN_WORDS = 13
 MAX_SHARE = (
     0.5  # of a document's runs that may stand in evaluation text; also of one evaluation text's runs in a document
 )
-SAMPLED_RUNS = 128  # of a long document, at least
+SAMPLED_RUNS = 128  # of a document that has more, at least
+_MAX_SHIFT = 2  # one in four
 COMMON_DOCUMENTS = 10  # a run that stands in more of them is common
 MIN_RUNS = 8  # of an evaluation text that is looked for in longer ones: a short one may be quoted
 _SLOT_BITS = 20
 
 
 def sample_runs(words: Rows) -> Rows:
-    """The sampled runs of each text: all of a short one, else a half, a quarter, ... but at least about `SAMPLED_RUNS`."""
+    """The sampled runs of each text: all of a short one, half of a longer one, a quarter of a long one."""
     runs = ngram_hashes(words, RUN_WORDS)
     counts = runs.stops - runs.starts
-    shifts = np.maximum(0, np.floor(np.log2(np.maximum(counts, 1) / SAMPLED_RUNS))).astype(np.uint64)
+    shifts = np.clip(np.floor(np.log2(np.maximum(counts, 1) / SAMPLED_RUNS)), 0, _MAX_SHIFT).astype(np.uint64)
     masks = (np.uint64(1) << shifts) - np.uint64(1)
     chosen = (runs.values & np.repeat(masks, counts)) == 0
     sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(chosen)])

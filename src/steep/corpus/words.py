@@ -21,6 +21,7 @@ Hashes = npt.NDArray[np.uint64]
 Positions = npt.NDArray[np.int64]
 
 _BASE = 0x9E3779B97F4A7C15
+_LENGTH = 0xD6E8FEB86659FD93
 _MASK = 2**64 - 1
 _BLOCK = 2**18  # values hashed at a time: tables and arrays of this size stay in the processor's cache
 _ASCII_WORD = b"0123456789abcdefghijklmnopqrstuvwxyz_"
@@ -85,7 +86,7 @@ def span_hashes(values: Hashes, starts: Positions, stops: Positions) -> Hashes:
         np.cumsum(values[begin:end] * powers[: end - begin], out=sums[1:])
         local = starts[inside] - begin
         out[inside] = (sums[stops[inside] - begin] - sums[local]) * inverse[local]
-        out[inside] += (stops[inside] - starts[inside]).astype(np.uint64)
+        out[inside] += (stops[inside] - starts[inside]).astype(np.uint64) * np.uint64(_LENGTH)
         done = upto
     return mixed(out)
 
