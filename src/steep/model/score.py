@@ -152,7 +152,7 @@ def _score(model: PreTrainedModel, pieces: Iterable[_Piece], start_id: int, cont
     chosen = list(pieces)
     windows = [window for piece in chosen for window in _windows(piece.ids, start_id, context)]
     nats = torch.zeros((), dtype=torch.float64)
-    with _evaluating(model), _same_precision(model.device):
+    with evaluating(model), same_precision(model.device):
         for some in _batches(windows, BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])):
             nats += _nats(model, some)
     return HoldoutScore(float(nats), sum(len(piece.ids) for piece in chosen), sum(p.text_bytes for p in chosen))
@@ -209,7 +209,7 @@ def _cost(hidden: Tensor, head: Head, labels: Tensor) -> Tensor:
 
 
 @contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
     """The model in evaluation mode, and afterwards in the mode it was in."""
     training = model.training
     model.eval()
@@ -219,7 +219,7 @@ def _evaluating(model: PreTrainedModel) -> Iterator[None]:
         model.train(training)
 
 
-def _same_precision(device: torch.device) -> torch.autocast:
+def same_precision(device: torch.device) -> torch.autocast:
     """bf16 products on a GPU that has them; on a CPU the weights' own type."""
     wanted = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)

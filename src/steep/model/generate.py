@@ -1,0 +1,156 @@
+"""Text from a model: documents sampled from nothing, and prompts continued greedily.
+
+Rows of a batch begin with the same one token and grow together, so there is no padding, and each row is one document that sees
+only itself. A row that has reached its end leaves the batch; when all have, the next batch begins.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from steep.model.score import context_tokens, evaluating, same_precision
+from steep.model.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from steep.model.cache import GrowingCache
+
+Progress = Callable[[str, float, float | None], None]
+
+MAX_DOCUMENT_TOKENS = 1024
+"""Longer documents are cut: a batch of fewer, longer rows is slower, and the text is no better further on."""
+
+MAX_ROWS = {"cpu": 128, "cuda": 512}
+_TELL_EVERY = 16
+_IDLE_SHARE = 1 / 8  # of rows that have ended: from here on it pays to copy the cache without them
+
+
+def sample_texts(
+    model: PreTrainedModel, tokenizer_dir: str, *, num_tokens: int, seed: int, progress: Progress | None = None
+) -> Iterator[str]:
+    """Documents that the model writes from nothing but its start token, drawn at temperature 1.
+
+    Args:
+        model: on its device, in any mode, which it is left in.
+        tokenizer_dir: its tokenizer, a directory or hub id.
+        num_tokens: tokens to sample in all; the last documents may go a little beyond.
+        seed: the same one gives the same text, on the same device.
+        progress: told of tokens sampled.
+
+    Yields:
+        Texts without special tokens, in no order; one that the end of the context cut off ends there.
+    """
+    vocabulary = Vocabulary.load(tokenizer_dir)
+    generator = torch.Generator(model.device).manual_seed(seed)
+    longest = min(context_tokens(model), MAX_DOCUMENT_TOKENS)
+    most = MAX_ROWS.get(model.device.type, MAX_ROWS["cpu"])
+    sampled = 0
+
+    def tell(tokens: int) -> None:
+        if progress is not None:
+            progress("tokens sampled", min(sampled + tokens, num_tokens), num_tokens)
+
+    while sampled < num_tokens:
+        rows = min(most, -(-(num_tokens - sampled) // longest))
+        documents = _sample(model, vocabulary, rows, longest, generator, tell)
+        sampled += sum(len(ids) for ids in documents)
+        yield from (vocabulary.decode(ids) for ids in documents)
+
+
+def complete(model: PreTrainedModel, tokenizer_dir: str, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
+    """How the model goes on from each prompt when it always takes the likeliest token; without the prompt itself.
+
+    Args:
+        model: on its device, in any mode, which it is left in.
+        tokenizer_dir: its tokenizer, a directory or hub id.
+        prompts: beginnings of documents.
+        max_new_tokens: tokens at most; a document's end comes sooner, and so does the end of the context.
+    """
+    vocabulary = Vocabulary.load(tokenizer_dir)
+    return [_continue(model, vocabulary, vocabulary.encode(prompt), max_new_tokens) for prompt in prompts]
+
+
+@torch.no_grad()
+def _sample(
+    model: PreTrainedModel,
+    vocabulary: Vocabulary,
+    rows: int,
+    longest: int,
+    generator: torch.Generator,
+    tell: Callable[[int], None],
+) -> list[list[int]]:
+    """One batch of documents: their ids, EOS included where it was reached."""
+    from steep.model.cache import GrowingCache
+
+    written = torch.full((rows, longest), vocabulary.eos_id, device=model.device)
+    lengths = torch.full((rows,), longest, device=model.device)
+    memory = GrowingCache()
+    there = torch.arange(rows, device=model.device)  # which documents the rows of the batch are
+    inputs = torch.full((rows, 1), vocabulary.start_id, device=model.device)
+    going_on = torch.ones(rows, dtype=torch.bool, device=model.device)
+    with evaluating(model), same_precision(model.device):
+        for position in range(longest):
+            ids = _draw(_next_logits(model, inputs, memory, vocabulary), generator)
+            written[there[going_on], position] = ids[going_on]
+            ends = going_on & (ids == vocabulary.eos_id)
+            lengths[there[ends]] = position + 1
+            going_on &= ~ends
+            num_left = int(going_on.sum())
+            if num_left == 0:
+                break
+            if num_left <= len(there) * (1 - _IDLE_SHARE):
+                kept = going_on.nonzero()[:, 0]
+                there, ids, going_on = there[kept], ids[kept], going_on[kept]
+                memory.keep_rows(kept)
+            inputs = ids[:, None]
+            if position % _TELL_EVERY == 0:
+                tell(int(lengths.clamp(max=position + 1).sum()))
+    return [row[:length] for row, length in zip(written.tolist(), lengths.tolist(), strict=True)]
+
+
+def _draw(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """One id a row, with the probabilities of the softmax: where the running sum passes a random share of the whole.
+
+    Args:
+        logits: `[rows, vocab]`.
+    """
+    sums = torch.softmax(logits.float(), dim=-1).cumsum_(-1)
+    shares = torch.rand(len(logits), 1, generator=generator, device=logits.device) * sums[:, -1:]
+    return torch.searchsorted(sums, shares, right=True)[:, 0].clamp_(max=logits.shape[1] - 1)
+
+
+@torch.no_grad()
+def _continue(model: PreTrainedModel, vocabulary: Vocabulary, prompt: list[int], max_new_tokens: int) -> str:
+    from steep.model.cache import GrowingCache
+
+    context = context_tokens(model)
+    prompt = prompt[-context:]
+    memory, ids = GrowingCache(), list(prompt)
+    inputs = torch.tensor([prompt], device=model.device)
+    with evaluating(model), same_precision(model.device):
+        while len(ids) < min(len(prompt) + max_new_tokens, context + 1):
+            best = _next_logits(model, inputs, memory, vocabulary).argmax(-1)
+            if int(best) == vocabulary.eos_id:
+                break
+            ids.append(int(best))
+            inputs = best[:, None]
+    before, whole = vocabulary.decode(prompt), vocabulary.decode(ids)
+    return whole.removeprefix(before)
+
+
+def _next_logits(model: PreTrainedModel, inputs: Tensor, memory: GrowingCache, vocabulary: Vocabulary) -> Tensor:
+    """Logits `[rows, vocab]` of what follows the inputs; ids that the tokenizer does not have are left out."""
+    named = {_cache_argument(model): memory}
+    logits: Tensor = model(input_ids=inputs, **named, use_cache=True).logits
+    return logits[:, -1, : vocabulary.size]
+
+
+def _cache_argument(model: PreTrainedModel) -> str:
+    """What the library calls the cache; newer versions gave it another name."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
