@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from pathlib import Path
+from stat import S_ISDIR
 
 import pytest
 from blake3 import blake3
@@ -110,6 +112,22 @@ def test_new_directories_are_durable_in_the_ones_above(tmp_path: Path, monkeypat
     monkeypatch.setattr("steep.artifacts.files.sync_directory", synced.append)
     make_directory(tmp_path / "a" / "b")
     assert synced == [tmp_path, tmp_path / "a"]
+
+
+def test_a_file_system_that_cannot_sync_directories_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync, number = os.fsync, errno.EINVAL
+
+    def cannot(descriptor: int) -> None:
+        if S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, "not here")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", cannot)
+    write_atomic(tmp_path / "file", "content")
+    assert (tmp_path / "file").read_text() == "content"
+    number = errno.EIO
+    with pytest.raises(OSError, match="not here"):
+        write_atomic(tmp_path / "file", "content")
 
 
 @pytest.mark.parametrize("content", [b"", b"x", bytes(range(256)) * 5000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -252,6 +253,18 @@ def test_what_a_killed_writer_left_is_not_listed_and_does_not_stay(tmp_path: Pat
         clear(store)
         assert list((tmp_path / "store").rglob(".*")) == []
     assert list((tmp_path / "store").iterdir()) == []
+
+
+def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot(*names: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "no links here")
+
+    monkeypatch.setattr(os, "link", cannot)
+    store = DirectoryStore(tmp_path / "store")
+    assert store.put("owner", b"one", if_absent=True)
+    assert not store.put("owner", b"two", if_absent=True)
+    assert store.read("owner") == b"one"
+    assert [path.name for path in store.root.iterdir()] == ["owner"]
 
 
 def test_a_reader_sees_the_old_object_until_the_new_one_is_whole(tmp_path: Path) -> None:

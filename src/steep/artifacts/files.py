@@ -15,6 +15,7 @@ from blake3 import blake3
 from steep.spec.errors import OutOfSpace
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_CANNOT = (errno.EINVAL, errno.ENOTSUP)
 
 
 @contextmanager
@@ -66,10 +67,13 @@ def make_directory(directory: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make renames within a directory durable."""
+    """Make renames within a directory durable, where the file system can: some network and USB disks cannot."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
     finally:
         os.close(descriptor)
 

@@ -100,7 +100,7 @@ class DirectoryStore:
             candidate = target.with_name(f".{target.name}.{writer}.candidate")
             self._write(candidate, content)
             try:
-                os.link(candidate, target)
+                _take_name(candidate, target)
                 sync_directory(target.parent)
                 return True
             except FileExistsError:
@@ -261,6 +261,19 @@ def _checked(key: str, where: str) -> str:
     if not path.parts or ".." in path.parts or path.is_absolute():
         raise InvalidInput(f"{key!r} is not a key", where=where, cure="Use a relative key without `..`.")
     return key
+
+
+def _take_name(candidate: Path, target: Path) -> None:
+    """Give a file a name that nobody has. Raises FileExistsError when somebody does."""
+    try:
+        os.link(candidate, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, such as a USB disk's
+        with open(candidate, "rb") as source, open(target, "xb") as stream:
+            shutil.copyfileobj(source, stream, _CHUNK_BYTES)
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 def _clear_leftovers(target: Path) -> None:
