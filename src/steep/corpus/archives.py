@@ -88,7 +88,7 @@ def decompress(stream: IO[bytes], kind: str, allowance: Allowance) -> IO[bytes]:
     It ends where the file is damaged; one more `read` then raises Unreadable.
     """
     openers: dict[str, Callable[[IO[bytes]], Any]] = {
-        "gz": lambda inner: gzip.GzipFile(fileobj=inner),
+        "gz": lambda inner: gzip.GzipFile(fileobj=inner, mode="rb"),
         "bz2": bz2.BZ2File,
         "xz": lzma.LZMAFile,
         "lzma": lzma.LZMAFile,

@@ -82,6 +82,13 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x28\xb5\x2f\xfd", "zst"),
 )
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
+# what the first members of these archives are called, or hold
+_ZIP_CONTENT = (
+    (b"mimetypeapplication/epub+zip", "epub"),
+    (b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet", "sheet"),
+    (b"mimetypeapplication/vnd.oasis.opendocument", "odt"),
+    *((b"\0word/", "docx"), (b"\0ppt/", "pptx"), (b"\0xl/", "sheet")),
+)
 _OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # Office before 2007, and whatever Office encrypts
 # formats that are a zip or OLE file inside
 _CONTAINERS: dict[str, tuple[str, ...]] = {
@@ -152,7 +159,7 @@ def format_by_content(head: bytes) -> str | None:
         if head.startswith(magic):
             return name
     if head.startswith(_ZIP_MAGIC):
-        return "zip"
+        return next((name for mark, name in _ZIP_CONTENT if mark in head), "zip")
     if head[257:262] == b"ustar":
         return "tar"
     start = head[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
