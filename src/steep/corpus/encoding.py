@@ -20,7 +20,7 @@ from steep.corpus.shards import dtype_name
 from steep.corpus.split import cut_out, piece_keys
 from steep.corpus.tokenize import BATCH_BYTES, CorpusTokenizer, Engine, batched
 
-_SAMPLED_TEXTS = 8  # of each part, on which the engines are compared
+_SAMPLED_TEXTS = 24  # of each part, on which the engines are compared
 _SAMPLED_CHARACTERS = 2000
 DROPPED = {
     Fate.EXACT_COPY: (copies.STEP, "exact_copy"),
