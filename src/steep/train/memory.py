@@ -1,7 +1,8 @@
-"""The memory that is really there, and what this process has used at most."""
+"""The memory that is really there, what this process has used at most, and how it keeps what it freed."""
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import psutil
 import torch
 
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -29,6 +31,21 @@ def peak_bytes(device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def keep_freed_memory(device: torch.device) -> bool:
+    """Let the C library keep what tensors on a CPU free, for the next step's tensors, which are as large.
+
+    By default it gives large blocks back to the system at once, and the system clears their pages anew at each step: a
+    tenth of the time of training. A setting of the whole process. Returns whether it took effect: with glibc, on a CPU.
+    """
+    if device.type != "cpu" or not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # another C library
+        return False
+    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, -1))
 
 
 def _container_room_bytes(cgroup: Path) -> int | None:

@@ -11,6 +11,7 @@ from steep.train.assemble import Trainee, assemble
 from steep.train.checkpoint import CheckpointWriter, load_checkpoint
 from steep.train.keeper import Keeper
 from steep.train.loader import Loader, Sequences
+from steep.train.memory import keep_freed_memory
 from steep.train.mesh import device_mesh
 from steep.train.observer import Observer
 from steep.train.progress import StepReporter
@@ -35,6 +36,7 @@ def train(
         OutOfSpace: the disk is full, before training or in the middle; what was committed is safe.
         TrainingFailed: the loss stays non-finite or keeps jumping, whatever was tried.
     """
+    keep_freed_memory(setup.device)
     with device_mesh(setup.device) as mesh:
         resumption = find_resumption(setup, observer)
         trainee = assemble(setup, mesh, resumption.precision)
