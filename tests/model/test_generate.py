@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ def with_likely_end(model: Any) -> Any:
 
 
 def test_tokens_come_with_the_models_probabilities(vocabulary: Vocabulary) -> None:
-    model = make("llama", vocab_size=TEXT_VOCAB)
-    documents = sampled_ids(model, vocabulary, rows=4000, longest=2)
+    model = make("llama", vocab_size=TEXT_VOCAB, tie_word_embeddings=False)
+    model.get_output_embeddings().weight.data *= 4  # so that few tokens have most of the probability
+    documents = sampled_ids(model, vocabulary, rows=6000, longest=2)
     with torch.no_grad():
         first = torch.softmax(model(torch.tensor([[vocabulary.start_id]])).logits[0, -1], -1)
         token = int(first.argmax())
@@ -48,9 +50,10 @@ def test_tokens_come_with_the_models_probabilities(vocabulary: Vocabulary) -> No
         counts = torch.bincount(torch.tensor(drawn), minlength=TEXT_VOCAB).double()
         expected = probabilities.double() * len(drawn)
         many = expected >= 5
-        assert many.sum() > 3
+        cells = int(many.sum())
+        assert cells >= 3
         chi = float(((counts - expected)[many] ** 2 / expected[many]).sum())
-        assert chi < 2.0 * int(many.sum())
+        assert chi < cells + 5 * math.sqrt(2 * cells)
 
 
 def test_rows_that_end_leave_and_the_others_go_on_as_if_nothing_was(
