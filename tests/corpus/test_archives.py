@@ -18,9 +18,9 @@ import pytest
 import zstandard
 from tests.corpus.helpers import read, reason_of, text_of, write
 
-from steep.corpus import archives
-from steep.corpus.archives import Allowance
 from steep.corpus.extract import FAILURES
+from steep.corpus.formats import limits
+from steep.corpus.formats.limits import Allowance
 
 TEXT = "A text of some length, with ä and 漢字.\n\nAnd a second paragraph.\n"
 PACK = {
@@ -151,8 +151,8 @@ def test_a_truncated_tar_keeps_its_first_members(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["gz", "zst", "zip", "tar.gz"])
 def test_bombs_stop_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(archives, "SAFE_BYTES", 4 << 20)
-    monkeypatch.setattr(archives, "MAX_RATIO", 100)
+    monkeypatch.setattr(limits, "SAFE_BYTES", 4 << 20)
+    monkeypatch.setattr(limits, "MAX_RATIO", 100)
     endless = b'{"text": "' + b"a" * 100 + b'"}\n'
     endless *= 70_000
     data = {
@@ -168,7 +168,7 @@ def test_bombs_stop_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind:
 
 
 def test_office_bombs_are_seen_before_they_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steep.corpus.formats.office.SAFE_BYTES", 1 << 20)
+    monkeypatch.setattr("steep.corpus.formats.limits.SAFE_BYTES", 1 << 20)
     bomb = zipped({"[Content_Types].xml": "<Types/>", "word/document.xml": b" " * (4 << 20)})
     assert reason_of(write(tmp_path / "a.docx", bomb)) == "archive_bomb"
 
@@ -186,5 +186,5 @@ def test_an_archive_with_nothing_to_read(tmp_path: Path) -> None:
 
 def test_honest_text_may_be_packed_tightly() -> None:
     allowance = Allowance(packed_bytes=1000)
-    allowance.spend(archives.SAFE_BYTES)
+    allowance.spend(limits.SAFE_BYTES)
     assert not allowance.is_spent

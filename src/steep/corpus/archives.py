@@ -1,7 +1,4 @@
-"""What lies inside compressed files and archives, as streams: nothing is unpacked to disk under a name it brings along.
-
-Limits keep a small file from becoming endless text: a stream may grow to 64 MiB, or else to 250 times what it was.
-"""
+"""What lies inside compressed files and archives, as streams: nothing is unpacked to disk under a name it brings along."""
 
 from __future__ import annotations
 
@@ -18,31 +15,11 @@ from functools import partial
 from typing import IO, Any, cast
 
 from steep.corpus.formats.content import Unreadable
+from steep.corpus.formats.limits import Allowance
 
-MAX_RATIO = 250
-SAFE_BYTES = 64 << 20
 MAX_MEMBERS = 1_000_000
 _BUFFER_BYTES = 1 << 20
 DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
-
-
-@dataclass(slots=True)
-class Allowance:
-    """How much may still come out of one file on disk, over all that is inside it."""
-
-    packed_bytes: int
-    spent_bytes: int = 0
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether more came out than honest text makes."""
-        return self.spent_bytes > max(SAFE_BYTES, MAX_RATIO * self.packed_bytes)
-
-    def spend(self, num_bytes: int) -> None:
-        """Count bytes that came out. Raises Unreadable when they are more than honest text makes."""
-        self.spent_bytes += num_bytes
-        if self.is_spent:
-            raise Unreadable("archive_bomb", f"grows to over {MAX_RATIO} times its size; what came after is left out")
 
 
 class _Counted(io.RawIOBase):

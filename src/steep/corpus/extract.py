@@ -13,10 +13,11 @@ from contextlib import nullcontext
 from typing import IO
 from urllib.parse import urlsplit
 
-from steep.corpus.archives import Allowance, decompress, members
+from steep.corpus.archives import decompress, members
 from steep.corpus.document import Document, Drop, document_id, excerpt, make_document, text_bytes
 from steep.corpus.formats.content import Content, Fields, Lost, Unreadable, seekable
 from steep.corpus.formats.encoding import SAMPLE_BYTES, detect_head, known_encoding
+from steep.corpus.formats.limits import Allowance
 from steep.corpus.formats.readers import RECORD_READERS, STREAM_READERS, WHOLE_READERS, guarded_items, guarded_text
 from steep.corpus.formats.registry import (
     ARCHIVES,
@@ -26,9 +27,10 @@ from steep.corpus.formats.registry import (
     format_by_name,
     without_compression,
 )
+from steep.corpus.listing import wanted
 from steep.corpus.paragraphs import cut_paragraphs
 from steep.corpus.patterns import matches
-from steep.corpus.sources import SourceFile, names_its_files, root_of, wanted
+from steep.corpus.sources import SourceFile, names_its_files, root_of
 from steep.spec.errors import InvalidCorpus
 from steep.spec.job import Source
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from steep.corpus.listing import Listed, select, unreachable
 from steep.corpus.patterns import WILDCARDS, split_at_wildcard
-from steep.corpus.remote import Listed, select, unreachable
 from steep.spec.errors import InvalidCorpus
 from steep.spec.job import Source
 

@@ -15,21 +15,21 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from steep.artifacts.files import full_disk_stops
-from steep.corpus.patterns import WILDCARDS, matches, split_at_wildcard
+from steep.corpus.listing import Listed, select, unreachable
+from steep.corpus.patterns import WILDCARDS, split_at_wildcard
 from steep.spec.errors import InvalidCorpus
 from steep.spec.job import Source
 
 if TYPE_CHECKING:
     from steep.corpus.sources import SourceFile
 
-Listed = tuple[str, int, str]  # path or URL, size in bytes (0 when unknown), version
 _TIMEOUT_SECONDS = 60
 _ATTEMPTS = 3
 _PAUSE_SECONDS = 1.0
@@ -70,32 +70,6 @@ def open_remote(file: SourceFile) -> IO[bytes]:
 
         return open_dataset_file(file)
     return _download(file.path)
-
-
-def select(paths: Sequence[str], pattern: str, source: Source) -> list[str]:
-    """Of paths relative to a prefix, those that the source wants; `pattern` is the wildcard part of its path, or empty."""
-    from steep.corpus.sources import wanted
-
-    visible = [path for path in paths if not any(part.startswith(".") for part in path.split("/"))]
-    if not pattern:
-        return [path for path in visible if wanted(path, source)]
-    return [
-        path
-        for path in visible
-        if matches(path, [pattern], anchored=True)
-        and not matches(path, source.exclude)
-        and (not source.include or matches(path, source.include))
-    ]
-
-
-def unreachable(where: str, why: str) -> InvalidCorpus:
-    """The error that a source is not to be had."""
-    first = why.strip().partition("\n")[0] or "no answer"
-    return InvalidCorpus(
-        f"cannot be reached: {first[:300]}",
-        where=where,
-        cure="Check the address, the network and the credentials; or copy the files here and give their path.",
-    )
 
 
 # ------------------------------------------------------------------------------------------------------------------ S3

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from steep.corpus.formats.registry import COMPRESSIONS, FORMATS, format_by_name, is_known, without_compression
+from steep.corpus.formats.registry import COMPRESSIONS, FORMATS, format_by_name, without_compression
+from steep.corpus.listing import wanted
 from steep.corpus.patterns import WILDCARDS, matches, split_at_wildcard
 from steep.spec.errors import InvalidCorpus
 from steep.spec.job import Source
@@ -78,13 +79,6 @@ def list_files(name: str, source: Source) -> list[SourceFile]:
             cure="Check the path, `include` and `exclude`; `include: ['**/*']` takes every file.",
         )
     return sorted(files, key=lambda file: file.path)
-
-
-def wanted(relative: str, source: Source) -> bool:
-    """Whether a file below a directory, a prefix or an archive belongs to the source; `relative` is its path there."""
-    if source.exclude and matches(relative, source.exclude):
-        return False
-    return matches(relative, source.include) if source.include else is_known(relative)
 
 
 def local_path(source: Source) -> str:

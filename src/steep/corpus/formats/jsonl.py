@@ -46,12 +46,19 @@ def _utf8_lines(content: Content) -> Iterator[tuple[str | None, int]]:
     while line := content.stream.readline(MAX_LINE_BYTES + 1):
         size_bytes = len(line)
         if size_bytes <= MAX_LINE_BYTES:
-            yield decode(line, "utf-8"), size_bytes
+            yield _decoded(line), size_bytes
             continue
         while line and not line.endswith(b"\n"):
             line = content.stream.readline(MAX_LINE_BYTES)
             size_bytes += len(line)
         yield None, size_bytes
+
+
+def _decoded(line: bytes) -> str:
+    try:
+        return line.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError:
+        return decode(line, "utf-8")
 
 
 def _other_lines(content: Content, encoding: str) -> Iterator[tuple[str | None, int]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import zipfile
 
-from steep.corpus.archives import MAX_RATIO, SAFE_BYTES
 from steep.corpus.formats.content import Unreadable
+from steep.corpus.formats.limits import Allowance
 
 OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED_STREAM = "EncryptedPackage".encode("utf-16-le")
@@ -25,8 +25,7 @@ def open_package(data: bytes) -> zipfile.ZipFile:
         raise Unreadable("corrupt", f"is no zip archive inside: {error}") from error
     if any(info.flag_bits & 0x1 for info in archive.infolist()):
         raise Unreadable("encrypted", "is encrypted")
-    if sum(info.file_size for info in archive.infolist()) > max(SAFE_BYTES, MAX_RATIO * len(data)):
-        raise Unreadable("archive_bomb", f"grows to over {MAX_RATIO} times its size")
+    Allowance(len(data)).spend(sum(info.file_size for info in archive.infolist()))
     return archive
 
 
