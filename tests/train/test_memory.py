@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 import torch
 
 from steep.train.memory import _container_room_bytes, available_bytes, peak_bytes
