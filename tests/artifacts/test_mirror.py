@@ -389,12 +389,21 @@ def test_a_step_is_missing_until_its_last_copy_is_made(
     catalog: CheckpointCatalog, remote: RemoteCheckpoints, store: Moody
 ) -> None:
     mirror = Mirror(catalog, remote, first_pause_seconds=0.01)
+
+    def asked_again_meanwhile(key: str) -> None:
+        if key.endswith("manifest.json"):
+            catalog.record_metrics(1, {"gain": 0.1})
+            mirror.copy(1)
+            store.before_put = out_of_order
+
+    def out_of_order(key: str) -> None:
+        raise StoreUnavailable("the store failed: out of order", where=key)
+
+    store.before_put = asked_again_meanwhile
     mirror.copy(1)
     wait_for(lambda: remote.steps() == [1])
-    store.broken = True
-    catalog.record_metrics(1, {"gain": 0.1})
-    mirror.copy(1)
-    assert mirror.close(timeout_seconds=0.1) == [1]
+    assert mirror.close(timeout_seconds=0.2) == [1]
+    assert remote.manifest(1).metrics == {}
 
 
 def test_a_damaged_checkpoint_does_not_hold_up_the_others(
