@@ -86,6 +86,14 @@ def test_stray_bytes_in_utf8_are_mended_as_windows_would() -> None:
     assert mend_surrogates("a\udc92b\ud800") == "a\u2019b\ufffd"
 
 
+def test_a_damaged_place_does_not_cost_the_file() -> None:
+    text = GERMAN * 20
+    data = text.encode("utf-16")
+    assert decode(data[:2000] + b"\x00\xd8" + data[2000:]) == text[:999] + "\ufffd" + text[999:]
+    with pytest.raises(Unreadable):
+        decode(data[:-1001] + random.Random(2).randbytes(4000), "utf-16")
+
+
 @pytest.mark.parametrize(
     "data",
     [bytes(range(256)) * 20, random.Random(5).randbytes(5000), b"\x7fELF\x02\x01\x01" + bytes(500), b"\0" * 1000],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import os
 import random
 import signal
 import subprocess
@@ -297,16 +298,18 @@ def test_whatever_an_extractor_raises_or_prints(
 
     def noisy(data: bytes, _encoding: str | None) -> str:
         print("here I am")
+        os.write(2, b"and I, from below")
         print("and here", file=sys.stderr)
         warnings.warn("beware", stacklevel=1)
         logging.getLogger("noisy").error("bad")
         if data == b"fine":
             return "text"
-        raise {b"key": KeyError("k"), b"deep": RecursionError(), b"memory": MemoryError()}[data]
+        panic = type("PanicException", (BaseException,), {})  # as the extractor of spreadsheets raises
+        raise {b"key": KeyError("k"), b"deep": RecursionError(), b"memory": MemoryError(), b"rust": panic("r")}[data]
 
     monkeypatch.setattr("steep.corpus.formats.rtf.read_rtf", noisy)
     assert guarded_text("rtf:read_rtf", b"fine", None) == "text"
-    for data, reason in ((b"key", "corrupt"), (b"deep", "corrupt"), (b"memory", "too_large")):
+    for data, reason in ((b"key", "corrupt"), (b"deep", "corrupt"), (b"memory", "too_large"), (b"rust", "corrupt")):
         with pytest.raises(Unreadable) as caught:
             guarded_text("rtf:read_rtf", data, None)
         assert caught.value.reason == reason

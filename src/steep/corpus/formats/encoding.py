@@ -27,6 +27,7 @@ _LIKELY: dict[str, tuple[str, str]] = {
 }
 _WINDOWS_BYTES = re.compile(rb"[\x80-\x9f]")  # letters on Windows, control characters elsewhere
 _MAX_STRAY = 0.3  # of characters that are not ASCII: hardly a legacy text has even a few that are UTF-8 by chance
+_MAX_BROKEN = 0.001  # of characters in an encoding that was detected: a few damaged places do not make another of it
 _MARKS = " \n.,\u3000\u3001\u3002\uff0c"
 _BINARY = frozenset(range(9)) | frozenset(range(14, 27)) | frozenset(range(28, 32))
 
@@ -37,8 +38,8 @@ def decode(data: bytes, encoding: str | None = None) -> str:
     Raises:
         Unreadable: it is binary, or not in the encoding that was given.
     """
-    if encoding is None:
-        encoding = detect(data)
+    was_given = encoding is not None
+    encoding = encoding or detect(data)
     mark = next((mark for mark, name in _BOMS if data.startswith(mark) and _same(name, encoding)), b"")
     data = data[len(mark) :] if mark else data
     if _same(encoding, "utf-8"):
@@ -46,6 +47,9 @@ def decode(data: bytes, encoding: str | None = None) -> str:
     try:
         return mend_surrogates(data.decode(encoding))
     except (UnicodeDecodeError, LookupError) as error:
+        text = "" if was_given else data.decode(encoding, "replace")
+        if 0 < text.count("\ufffd") <= _MAX_BROKEN * len(text):
+            return text
         raise Unreadable("encoding", f"is not {encoding}: {error}") from error
 
 

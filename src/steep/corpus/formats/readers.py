@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import signal
 import threading
 import warnings
@@ -40,6 +41,7 @@ WHOLE_READERS = {
     "notebook": "notebook:read_notebook",
     "mail": "mail:read_mail",
 }
+_STDERR = 2
 MAX_SECONDS = 300.0  # for one file of a format that is read whole
 
 
@@ -59,8 +61,12 @@ def guarded_text(reader: str, data: bytes, encoding: str | None, *, max_seconds:
             return str(read(data, encoding))
     except _TimeIsUp:
         raise Unreadable("too_slow", f"took over {max_seconds:g} seconds to read") from None
-    except Exception as error:
+    except Exception as error:  # extractors fail on odd files in every way there is, and the next file is fine
         raise _unreadable(error) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # what a failure in Rust comes as, which is no Exception
+            raise
+        raise Unreadable("corrupt", f"cannot be read: {error}") from error
 
 
 def guarded_items(reader: str, content: Content, how: Any) -> Iterator[Any]:
@@ -98,12 +104,29 @@ def _quiet() -> Iterator[None]:
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _silent_descriptor():
             warnings.simplefilter("ignore")
             with contextlib.redirect_stderr(io.StringIO()):
                 yield
     finally:
         logging.disable(level)
+
+
+@contextlib.contextmanager
+def _silent_descriptor() -> Iterator[None]:
+    """Turn away what is written to the descriptor of errors itself, as code does that is not Python's."""
+    try:
+        kept = os.dup(_STDERR)
+    except OSError:  # a process without one
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), _STDERR)
+        yield
+    finally:
+        os.dup2(kept, _STDERR)
+        os.close(kept)
 
 
 @contextlib.contextmanager
