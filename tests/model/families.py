@@ -47,6 +47,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "starcoder2": _SHAPE,
 }  # fmt: skip
 
+UNLIKE = ("llama", "mistral", "gemma2", "gemma3_text", "gpt_neox", "gpt2", "phi3", "granite", "cohere")
+"""Families that have the least in common, for tests that need not run on all."""
+
 
 def make(family: str, *, seed: int = 0, attention: str | None = None, **changes: Any) -> PreTrainedModel:
     """A tiny model of a family; weights are large enough that every part of the network matters."""

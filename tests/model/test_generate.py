@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tests.model.conftest import TEXT_VOCAB
-from tests.model.families import FAMILIES, make
+from tests.model.families import UNLIKE, make
 
 from steep.model import generate
 from steep.model.cache import GrowingCache
@@ -86,7 +86,7 @@ def test_rows_that_end_leave_and_the_others_go_on_as_if_nothing_was(
         assert any(torch.allclose(row, alone, rtol=1e-4, atol=1e-4) for row in matches)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", UNLIKE)
 def test_every_family_generates_with_the_growing_cache_as_the_library_does(
     family: str, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from tests.model.conftest import TEXT_VOCAB, write_ids
-from tests.model.families import FAMILIES, make
+from tests.model.families import UNLIKE, make
 
 from steep.artifacts.pieces import cut_pieces
 from steep.artifacts.tokens import TokenDataset
@@ -62,7 +62,7 @@ def test_a_holdout_scores_as_its_text_does(texts: list[str], tokenizer_dir: Path
     assert 8_000 < stored.tokens <= 10_000
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", UNLIKE)
 def test_every_family_scores_alike_with_our_attention_and_with_the_librarys(
     family: str, id_dataset: TokenDataset
 ) -> None:

@@ -10,7 +10,7 @@ from steep.spec.errors import InvalidModel
 
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
-_FROM_HUB = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+_FROM_HUB = ("README.md", "*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 _OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx")
 _FETCH_AGAIN = "Fetch the model again; the file is not whole."
 
@@ -63,6 +63,22 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InvalidModel("holds no JSON object", where=str(path), cure=_FETCH_AGAIN)
     return found
+
+
+def named_license(directory: Path) -> str | None:
+    """The licence that a model's card names in its head, such as `apache-2.0`."""
+    import yaml
+
+    card = directory / "README.md"
+    parts = card.read_text(encoding="utf-8", errors="replace").split("---", 2) if card.exists() else []
+    if len(parts) < 3 or parts[0].strip():
+        return None
+    try:
+        head = yaml.safe_load(parts[1])
+    except yaml.YAMLError:
+        return None  # a card that no program can read names no licence
+    found = head.get("license") if isinstance(head, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def weight_files(directory: Path) -> list[Path]:
