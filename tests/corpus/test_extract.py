@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +22,8 @@ from tests.corpus.helpers import read, reason_of, text_of, write
 from steep.corpus.document import text_bytes
 from steep.corpus.extract import FAILURES, LARGE_PIECE_BYTES, LARGE_TEXT_BYTES, PIECE_BYTES, REASONS
 from steep.corpus.formats.content import Unreadable
-from steep.corpus.formats.readers import guarded_text
+from steep.corpus.formats.readers import RECORD_READERS, STREAM_READERS, WHOLE_READERS, guarded_text
+from steep.corpus.formats.registry import FORMATS
 from steep.corpus.paragraphs import cut_paragraphs
 from steep.spec.errors import InvalidCorpus
 
@@ -324,8 +326,10 @@ def test_an_extractor_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> 
                 time.sleep(10)
 
     monkeypatch.setattr("steep.corpus.formats.rtf.read_rtf", hangs)
+    begun = time.monotonic()
     with pytest.raises(Unreadable) as caught:
         guarded_text("rtf:read_rtf", b"", None, max_seconds=0.2)
+    assert time.monotonic() - begun < 8
     assert caught.value.reason == "too_slow"
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
@@ -345,6 +349,14 @@ def test_a_truncated_file_keeps_what_came_before(tmp_path: Path) -> None:
     assert len(documents[0].text) > 100_000
 
 
+def test_every_format_has_one_reader() -> None:
+    tables = (STREAM_READERS, RECORD_READERS, WHOLE_READERS)
+    assert sorted(name for table in tables for name in table) == sorted(FORMATS)
+    for reader in (reader for table in tables for reader in table.values()):
+        module, _, function = reader.partition(":")
+        assert callable(getattr(import_module(f"steep.corpus.formats.{module}"), function))
+
+
 def test_reasons_are_sentences() -> None:
     assert set(REASONS) >= FAILURES
     assert all(sentence[0].islower() and not sentence.endswith(".") for sentence in REASONS.values())
@@ -362,12 +374,15 @@ def test_every_byte_of_text_is_in_a_document_or_a_drop(tmp_path: Path) -> None:
         assert total == sum(path.stat().st_size for path in tmp_path.iterdir())
 
 
-def test_memory_stays_small_whatever_the_size(tmp_path: Path) -> None:
-    """A compressed file of 80 MB of records, in a process that may not hold as much."""
+@pytest.mark.parametrize("name", ["big.jsonl.gz", "big.txt"])
+def test_memory_stays_small_whatever_the_size(tmp_path: Path, name: str) -> None:
+    """80 MB of records, or of text, in a process that may not grow by half of it."""
     line = lines_of({"text": PROSE * 4}).encode()
-    with gzip.open(tmp_path / "big.jsonl.gz", "wb", compresslevel=1) as stream:
+    with (
+        gzip.open(tmp_path / name, "wb", compresslevel=1) if name.endswith("gz") else open(tmp_path / name, "wb") as out
+    ):
         for _ in range(40):
-            stream.write(line * (2_000_000 // len(line)))
+            out.write(line * (2_000_000 // len(line)))
     program = """
 import resource, sys
 from pathlib import Path
@@ -380,7 +395,7 @@ total = sum(len(item.text) for file in list_files("s", source) for item in extra
 print(total, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "big.jsonl.gz")], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program, str(tmp_path / name)], capture_output=True, text=True, check=True
     )
     total, grown = map(int, done.stdout.split())
     grown_bytes = grown * (1 if sys.platform == "darwin" else 1024)
