@@ -101,6 +101,13 @@ def test_near_copies_are_found_and_others_are_not():
     assert all(roots[i] != roots[i + 200] for i in range(100))
 
 
+def test_one_that_shares_a_band_by_chance_does_not_hide_the_others():
+    signature = marks([words(200, 1), words(200, 2), edited(words(200, 2), 1, 3)])
+    clusters = Clusters(3)
+    join_alike(clusters, np.full(3, 7, dtype=np.uint64), np.arange(3), signature, 0.8)
+    assert clusters.roots().tolist() == [0, 1, 1]
+
+
 def test_short_texts_are_compared_exactly():
     base = ["one", "two", "three", "four", "five", "six", "seven"]
     longer = [*base, "eight"]  # three of four runs are the same

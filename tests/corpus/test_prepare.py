@@ -183,6 +183,24 @@ def test_no_near_copy_of_a_holdout_is_trained_on(tokenizer, tmp_path):
     assert_sums(tmp_path / "out")
 
 
+def test_a_chain_of_near_copies_is_not_split(tokenizer, tmp_path):
+    """Versions of a text, each like the next: the first and the last have little in common, and both are kept."""
+    chosen = random.Random(6)
+    (tmp_path / "versions").mkdir()
+    for family in range(30):
+        words = [f"word{chosen.randrange(3000)}" for _ in range(320)]
+        for version in range(17):
+            text = f"family{family} " + " ".join(words[version * 10 : version * 10 + 160])
+            (tmp_path / "versions" / f"{family:02d}-{version}.txt").write_text(text, encoding="utf-8")
+    spec = job(tmp_path / "versions", corpus={"holdout": "50%", "decontaminate": False, "dedup": {"near": 0.7}})
+    corpus = prepare(spec, tokenizer, tmp_path / "out")
+    trained = [text.split()[0] for text in decoded(corpus.train["versions"], tokenizer)]
+    held = [text.split()[0] for text in texts_of(corpus.holdout["versions"])]
+    assert len(trained) > 1.5 * len(set(trained)) > 7
+    assert len(held) > 1.5 * len(set(held)) > 7
+    assert not set(trained) & set(held)
+
+
 def test_few_large_documents_are_held_out_in_pieces(tokenizer, tmp_path):
     book = "\n\n".join(f"Chapter {i}\n\n{text}" for i, text in enumerate(list(TOPICS.values())[:60]))
     (tmp_path / "book.txt").write_text(book, encoding="utf-8")
@@ -271,7 +289,13 @@ def deadly(function, calls):
         return function(*arguments)
     return call
 
-reading.PART_BYTES = reading.UNIT_BYTES = 60_000
+def logged(document, cleaning, clean=reading.clean):
+    with open("cleaned.txt", "a") as log:
+        log.write(document.id + "\\n")
+    return clean(document, cleaning)
+
+reading.clean = logged
+reading.PART_BYTES, reading.UNIT_BYTES = 60_000, 200_000
 module, name, calls = sys.argv[1].split(":")
 module = {"reading": reading, "datasets": datasets, "prepare": prepare}[module]
 setattr(module, name, deadly(getattr(module, name), int(calls)))
@@ -280,17 +304,18 @@ prepare.prepare(load_spec(Path(sys.argv[2])), sys.argv[3], Path(sys.argv[4]), nu
 
 
 @pytest.mark.parametrize(
-    "point", ["reading:write_batch:5", "reading:read_unit:4", "datasets:encode_part:3", "prepare:_commit:0"]
+    "point", ["reading:write_batch:5", "reading:read_unit:2", "datasets:encode_part:3", "prepare:_commit:0"]
 )
 def test_a_killed_preparation_goes_on_where_it_was(point, topics, tokenizer, tmp_path, monkeypatch):
     job_file = tmp_path / "job.yaml"
     job_file.write_text(f"name: test\nbase: base\ncorpus: {{sources: [{json.dumps(str(topics))}]}}\n", encoding="utf-8")
     command = [sys.executable, "-c", KILLED, point, job_file, tokenizer, tmp_path / "out"]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert subprocess.run(command, cwd=tmp_path, check=False).returncode == -signal.SIGKILL
+    finished = (tmp_path / "cleaned.txt").read_text().split()
     with pytest.raises(DamagedArtifact):
         PreparedCorpus.open(tmp_path / "out")
     monkeypatch.setattr(reading, "PART_BYTES", 60_000)
-    monkeypatch.setattr(reading, "UNIT_BYTES", 60_000)
+    monkeypatch.setattr(reading, "UNIT_BYTES", 200_000)
     fresh = prepare(job(topics), tokenizer, tmp_path / "fresh", num_workers=1)
     again: list[str] = []
     cleaned: list[str] = []
@@ -300,15 +325,14 @@ def test_a_killed_preparation_goes_on_where_it_was(point, topics, tokenizer, tmp
     assert resumed.fingerprint == fresh.fingerprint
     assert resumed.accounting == fresh.accounting
     assert_sums(tmp_path / "out")
-    if "reading" in point:
-        assert 0 < len(cleaned) < 0.8 * len(TOPICS)
-    else:
-        assert not again
+    assert sorted([*finished, *cleaned]) == sorted(set(finished) | set(cleaned))  # no document is cleaned twice
+    assert len(finished) > 0.2 * len(TOPICS)
+    assert bool(again) is ("reading" in point)
 
 
 def spying(function, calls: list[str]):
     def call(first, *others):
-        calls.append(str(first))
+        calls.append(getattr(first, "id", ""))
         return function(first, *others)
 
     return call

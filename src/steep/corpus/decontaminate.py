@@ -17,9 +17,7 @@ from steep.corpus.words import Hashes, Positions, Rows, ngram_hashes, word_hashe
 STEP = "decontaminate"
 REASON = "evaluation_text"
 RUN_WORDS = 13
-MAX_SHARE = (
-    0.5  # of a document's runs that may stand in evaluation text; also of one evaluation text's runs in a document
-)
+MAX_SHARE = 0.5  # of a document's runs that may stand in evaluation text, and of an evaluation text's in a document
 SAMPLED_RUNS = 128  # of a document that has more, at least
 _MAX_SHIFT = 2  # one in four
 COMMON_DOCUMENTS = 10  # a run that stands in more of them is common
