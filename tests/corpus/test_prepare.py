@@ -394,7 +394,11 @@ def test_a_quick_engine_that_is_wrong_is_not_used(topics, tokenizer, tmp_path, m
         ({}, "no files"),
         ({"a.txt": b"short"}, "no text is left to train on"),
         ({"a.txt": b""}, "no text is left to train on"),
-        ({"a.pdf": b"%PDF-1.4 broken", "b.txt": TOPICS["assert"].encode()}, "1 of 2 files cannot be read"),
+        ({"a.pdf": b"%PDF-1.4 broken", "b.txt": TOPICS["assert"].encode()}, "1 of 2 files cannot be read: a.pdf"),
+        (
+            {"a.jsonl": b"".join([b'{"text": "a good line"}\n'] * 9 + [b'{"text": \n'])},
+            "1 of 10 documents cannot be read: a.jsonl:10",
+        ),
     ],
 )
 def test_bad_corpora_are_refused_with_the_reason(files, words, tokenizer, tmp_path):

@@ -15,12 +15,11 @@ from steep.corpus.copies import Fate
 from steep.corpus.datasets import Written
 from steep.corpus.encoding import DROPPED
 from steep.corpus.language import languages_of
-from steep.corpus.parts import Part, drop_schema, read_drops
+from steep.corpus.parts import Part, UnitRecord, drop_schema, read_drops
 from steep.corpus.plan import CorpusPlan
-from steep.corpus.reading import Unit
+from steep.corpus.reading import NAMED_FAILURES, Unit
 from steep.spec.errors import InvalidCorpus
 
-_NAMED_FAILURES = 3
 LANGUAGE_SAMPLE = 200
 
 
@@ -28,7 +27,7 @@ def count_reading(plan: CorpusPlan, units: Mapping[str, Sequence[Unit]]) -> Ledg
     """A ledger with what was read.
 
     Raises:
-        InvalidCorpus: of some source a larger share than `corpus.max_failed` could not be read.
+        InvalidCorpus: of some source a larger share than `corpus.max_failed` of files or documents could not be read.
     """
     ledger = Ledger({name: SourceSums(role, files=len(plan.files[name])) for name, role in plan.roles.items()})
     for name, own in units.items():
@@ -96,18 +95,24 @@ def write_drops_table(path: Path, parts: Mapping[str, Sequence[Part]], files: Se
             writer.write_batch(batch)
 
 
-def _require_readable(plan: CorpusPlan, name: str, records: Sequence[Any]) -> None:
-    files, failed = len(plan.files[name]), [one for record in records for one in record.failed_files]
-    if len(failed) <= plan.spec.corpus.max_failed * files and len(failed) < files:
-        return
-    if not failed:
-        return
-    raise InvalidCorpus(
-        f"{len(failed)} of {files} files cannot be read: {'; '.join(failed[:_NAMED_FAILURES])}"
-        + ("; ..." if len(failed) > _NAMED_FAILURES else ""),
-        where=plan.sources[name].path,
-        cure="Mend or `exclude` them, or raise corpus.max_failed.",
-    )
+def _require_readable(plan: CorpusPlan, name: str, records: Sequence[UnitRecord]) -> None:
+    """Refuse a source of which too many files, or too many documents and lines, cannot be read."""
+    files = len(plan.files[name])
+    failed_files = [one for record in records for one in record.failed_files]
+    failures = [one for record in records for one in record.failures]
+    num_failed = sum(record.num_failed for record in records)
+    documents = sum(record.num_documents for record in records) + num_failed
+    for failed, total, what, said in (
+        (len(failed_files), files, "files", failed_files),
+        (num_failed, documents, "documents", failures),
+    ):
+        if failed and failed > plan.spec.corpus.max_failed * total:
+            more = "; ..." if failed > NAMED_FAILURES else ""
+            raise InvalidCorpus(
+                f"{failed} of {total} {what} cannot be read: {'; '.join(said[:NAMED_FAILURES])}{more}",
+                where=plan.sources[name].path,
+                cure="Mend or `exclude` them, or raise corpus.max_failed.",
+            )
 
 
 def _commonest_fate(choice: Choice, names: Sequence[str]) -> str:

@@ -68,7 +68,17 @@ class Marks:
 
 
 class UnitRecord(BaseModel):
-    """What reading one unit came to; its file is written last."""
+    """What reading one unit came to; its file is written last.
+
+    Attributes:
+        num_parts: parts that it was written to.
+        num_files: files that it is made of.
+        num_documents: documents that came out of them.
+        read_bytes: their text, and what could not be read.
+        num_failed: files, members of archives and lines that could not be read.
+        failures: what was wrong with the first of them.
+        failed_files: what was wrong with files of which nothing could be read.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -76,6 +86,8 @@ class UnitRecord(BaseModel):
     num_files: int
     num_documents: int
     read_bytes: int
+    num_failed: int = 0
+    failures: tuple[str, ...] = ()
     failed_files: tuple[str, ...] = ()
 
 

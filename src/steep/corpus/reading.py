@@ -23,6 +23,7 @@ from steep.spec.job import Cleaning, Source
 VERSION = "read-1"  # another one when the same files would be read or cleaned to other text
 PART_BYTES = 8 << 20
 UNIT_BYTES = 16 << 20
+NAMED_FAILURES = 3  # of each unit
 _SLOW_BYTES = 16  # bytes of text that take as long to read as one byte of a format that must be taken apart
 _PLAIN = frozenset(("text", "code", *RECORD_FORMATS, *COMPRESSIONS, *ARCHIVES))
 
@@ -154,8 +155,9 @@ class _Batches:
 
     def __init__(self, unit: Unit) -> None:
         self._unit = unit
-        self._num_parts = self._num_documents = self._read_bytes = 0
-        self._failed: list[str] = []
+        self._num_parts = self._num_documents = self._read_bytes = self._num_failed = 0
+        self._failures: list[str] = []
+        self._failed_files: list[str] = []
 
     def __iter__(self) -> Iterator[Batch]:
         items: list[Document | Drop] = []
@@ -177,7 +179,9 @@ class _Batches:
             num_files=len(self._unit.files),
             num_documents=self._num_documents,
             read_bytes=self._read_bytes,
-            failed_files=tuple(self._failed),
+            num_failed=self._num_failed,
+            failures=tuple(self._failures),
+            failed_files=tuple(self._failed_files),
         )
         write_atomic(self._unit.directory / "unit.json", record.model_dump_json(indent=1))
         return record
@@ -192,11 +196,14 @@ class _Batches:
                 self._read_bytes += text_bytes(item.text)
             else:
                 self._read_bytes += item.text_bytes
-                if item.reason in FAILURES:
-                    failure = failure or f"{item.origin}: {item.excerpt}"
+                if item.reason != "empty":
+                    self._num_failed += 1
+                    said = f"{item.origin}: {item.excerpt}"
+                    failure = failure or (said if item.reason in FAILURES else None)
+                    self._failures += [said] if len(self._failures) < NAMED_FAILURES else []
             yield item
         if failure is not None and self._num_documents == before:
-            self._failed.append(failure)
+            self._failed_files.append(failure)
 
     def _batch(self, items: list[Document | Drop]) -> Batch:
         part = Part(self._unit.directory, self._num_parts)
