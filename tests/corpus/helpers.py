@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,12 @@ from steep.corpus.document import Document, Drop
 from steep.corpus.extract import REASONS, extract
 from steep.corpus.sources import list_files
 from steep.spec.job import Source
+
+PROSE = "It was a bright cold day in April, and the clocks were striking thirteen. " * 3
+
+
+def lines_of(*values: object) -> str:
+    return "".join(json.dumps(value) + "\n" for value in values)
 
 
 def read(path: Path | str, **options: Any) -> tuple[list[Document], list[Drop]]:
