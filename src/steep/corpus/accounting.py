@@ -7,7 +7,7 @@ tokens of text + tokens that end (and begin) documents = tokens trained + held o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from steep.spec.units import format_bytes
@@ -179,4 +179,14 @@ def _about_shares(corpus: Mapping[str, SourceSums], weights: Mapping[str, float]
 
 
 def _row(row: SourceSums) -> dict[str, Any]:
-    return {**asdict(row), "bytes_per_token": row.bytes_per_token}
+    """What people look at of one source."""
+    return {
+        "role": row.role,
+        "files": row.files,
+        "documents": row.documents_kept,
+        "bytes_read": row.bytes_read,
+        "bytes_kept": row.bytes_kept,
+        "bytes_dropped": row.bytes_dropped,
+        "tokens": row.tokens_trained + row.tokens_held_out,
+        "bytes_per_token": row.bytes_per_token,
+    }

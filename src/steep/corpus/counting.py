@@ -14,7 +14,7 @@ from steep.corpus.choosing import Choice
 from steep.corpus.copies import Fate
 from steep.corpus.datasets import Written
 from steep.corpus.encoding import DROPPED
-from steep.corpus.language import languages_of
+from steep.corpus.language import middle
 from steep.corpus.parts import Part, UnitRecord, drop_schema, read_drops
 from steep.corpus.plan import CorpusPlan
 from steep.corpus.reading import NAMED_FAILURES, Unit
@@ -76,7 +76,6 @@ def count_all(ledger: Ledger, parts: Mapping[str, Sequence[Part]], choice: Choic
             row.bytes_trained, row.tokens_trained = trained.text_bytes, trained.tokens
             row.tokens_added += trained.documents * (1 if trained.bos_id is None else 2)
     ledger.engine = written.engine
-    ledger.languages = languages_of(_sample(choice, [n for n, row in ledger.sources.items() if row.role == "corpus"]))
 
 
 def write_drops_table(path: Path, parts: Mapping[str, Sequence[Part]], files: Sequence[Path]) -> None:
@@ -131,11 +130,13 @@ def _count_drops(ledger: Ledger, name: str, batch: Any) -> None:
         ledger.drop(name, step, reason, 1, size)
 
 
-def _sample(choice: Choice, names: Sequence[str]) -> Iterator[str]:
-    """Texts to train on, at equal distances over all sources."""
+def sample_texts(plan: CorpusPlan, choice: Choice) -> list[str]:
+    """Middles of texts to train on, at equal distances over all corpus sources: to tell languages by."""
+    names = plan.named("corpus")
     total = sum(int(np.count_nonzero(choice.decisions[name].fates == Fate.TRAIN)) for name in names)
     stride = max(1, total // LANGUAGE_SAMPLE)
     seen = 0
+    found: list[str] = []
     for name in names:
         decisions = choice.decisions[name]
         for index, part in enumerate(decisions.parts):
@@ -144,4 +145,5 @@ def _sample(choice: Choice, names: Sequence[str]) -> Iterator[str]:
             wanted = np.zeros(len(trained), dtype=np.bool_)
             wanted[numbers[(-seen) % stride :: stride]] = True
             seen += len(numbers)
-            yield from (text for _, text in part.texts(wanted))
+            found += [middle(text) for _, text in part.texts(wanted)]
+    return found

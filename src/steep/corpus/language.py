@@ -11,13 +11,18 @@ MIN_CHARACTERS = 20
 
 def language_of(text: str) -> str:
     """ISO 639-1 code of a text's language, judged by a thousand characters of its middle; `und` where there is too little."""
-    middle = max(0, (len(text) - SAMPLE_CHARACTERS) // 2)
-    sample = text[middle : middle + SAMPLE_CHARACTERS].strip()
+    sample = middle(text).strip()
     if len(sample) < MIN_CHARACTERS:
         return UNKNOWN
     import py3langid
 
     return str(py3langid.classify(sample)[0])
+
+
+def middle(text: str) -> str:
+    """The part of a text by which its language is judged."""
+    start = max(0, (len(text) - SAMPLE_CHARACTERS) // 2)
+    return text[start : start + SAMPLE_CHARACTERS]
 
 
 def languages_of(texts: Iterable[str]) -> dict[str, int]:

@@ -120,20 +120,16 @@ class Part:
         """Some of its marks, by name."""
         return read_arrays(self._path("marks", "safetensors"), *names)
 
-    def texts(self, wanted: npt.NDArray[np.bool_] | None = None) -> Iterator[tuple[int, str]]:
-        """Numbers and texts of its documents, or of those wanted; batches without any are not read."""
-        for first, batch in self._batches(("text",), wanted):
-            for number, text in enumerate(batch.column("text").to_pylist(), start=first):
-                if wanted is None or wanted[number]:
-                    yield number, text
+    def texts(self, wanted: npt.NDArray[np.bool_]) -> Iterator[tuple[int, str]]:
+        """Numbers and texts of those documents that are wanted; batches without any are not read."""
+        for numbers, rows in self._rows(("text",), wanted):
+            yield from zip(numbers, rows[0], strict=True)
 
     def documents(self, source: str, wanted: npt.NDArray[np.bool_]) -> Iterator[tuple[int, Document]]:
         """Numbers and documents of those wanted."""
-        for first, batch in self._batches(("id", "origin", "text"), wanted):
-            rows = zip(*(batch.column(name).to_pylist() for name in ("id", "origin", "text")), strict=True)
-            for number, (identity, origin, text) in enumerate(rows, start=first):
-                if wanted[number]:
-                    yield number, Document(identity, text, source, origin)
+        for numbers, rows in self._rows(("id", "origin", "text"), wanted):
+            for number, identity, origin, text in zip(numbers, *rows, strict=True):
+                yield number, Document(identity, text, source, origin)
 
     def drops(self) -> Iterator[Any]:
         """Arrow batches of what was dropped."""
@@ -141,19 +137,23 @@ class Part:
         if path.exists():
             yield from read_drops(path)
 
-    def _batches(self, columns: tuple[str, ...], wanted: npt.NDArray[np.bool_] | None) -> Iterator[tuple[int, Any]]:
-        """Batches of some columns, each with the number of its first document."""
+    def _rows(
+        self, columns: tuple[str, ...], wanted: npt.NDArray[np.bool_]
+    ) -> Iterator[tuple[list[int], list[list[str]]]]:
+        """Batch by batch, the numbers of the documents wanted and their values in some columns."""
         import pyarrow as pa
 
-        path = self._path("texts", "arrow")
-        with pa.memory_map(str(path)) as stream:
+        with pa.memory_map(str(self._path("texts", "arrow"))) as stream:
             schema = pa.ipc.open_file(stream).schema
             options = pa.ipc.IpcReadOptions(included_fields=[schema.get_field_index(name) for name in columns])
             reader = pa.ipc.open_file(stream, options=options)
             bounds = [int(stop) for stop in (schema.metadata or {}).get(b"stops", b"").split()]
             for index, (first, stop) in enumerate(zip([0, *bounds], bounds, strict=False)):
-                if wanted is None or wanted[first:stop].any():
-                    yield first, reader.get_batch(index)
+                numbers = np.flatnonzero(wanted[first:stop]).tolist()
+                if numbers:
+                    batch = reader.get_batch(index)
+                    found = [[column[number].as_py() for number in numbers] for column in map(batch.column, columns)]
+                    yield [first + number for number in numbers], found
 
     def _write_texts(self, kept: Sequence[Document], texts: list[str], sizes: Positions) -> None:
         import pyarrow as pa

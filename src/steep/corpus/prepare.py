@@ -27,8 +27,9 @@ from steep.artifacts.tokens import TokenDataset
 from steep.corpus.accounting import Ledger, warnings
 from steep.corpus.choosing import choose_texts
 from steep.corpus.clean import only_mended
-from steep.corpus.counting import count_all, count_reading, require_text, write_drops_table
+from steep.corpus.counting import count_all, count_reading, require_text, sample_texts, write_drops_table
 from steep.corpus.datasets import Written, write_datasets
+from steep.corpus.language import languages_of
 from steep.corpus.plan import CorpusPlan, Role, plan_corpus
 from steep.corpus.reading import Steps, Unit, make_units, read_units
 from steep.corpus.tokenize import CorpusTokenizer
@@ -139,7 +140,9 @@ def prepare(
         parts = {name: [part for unit in own for part in unit.parts] for name, own in units.items()}
         choice = choose_texts(plan, parts, out / "work", progress)
         require_text(plan, choice)
+        languages = workers.start(languages_of, sample_texts(plan, choice))
         written = write_datasets(plan, choice, tokenizer, loaded, out, workers, progress)
+        ledger.languages = languages()
     count_all(ledger, parts, choice, written)
     write_drops_table(out / "drops.parquet", parts, written.drop_files)
     write_atomic(out / "accounting.json", json.dumps(ledger.report(), indent=1))

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Self, TypeVar
 
 from steep.spec.errors import SteepError
@@ -71,6 +72,12 @@ class Workers:
                 where="prepare",
                 cure="Free some memory and run the same command again; it goes on where it was.",
             ) from error
+
+    def start(self, function: Callable[[T], R], task: T) -> Callable[[], R]:
+        """Start one task beside all others, where processes run already; returns how to get its result."""
+        if self._pool is None:
+            return partial(function, task)
+        return self._pool.submit(function, task).result
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
