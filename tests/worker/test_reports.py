@@ -51,7 +51,7 @@ def opened(path: Path) -> Iterator[RunReports]:
     try:
         yield reports
     finally:
-        reports._stream.close()
+        reports.close()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ Kind = Literal["base", "checkpoint", "interpolation", "average"]
 class Measurement(BaseModel):
     """What was measured on one model: bits per byte of each hold-out, and the bytes of text they rest on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     domain: dict[str, float] = Field(description="Bits per byte by domain hold-out.")
     general: dict[str, float] = Field(description="Bits per byte by general hold-out.")

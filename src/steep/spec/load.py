@@ -130,7 +130,10 @@ def absolute(spec: JobSpec, directory: Path) -> JobSpec:
     """The same spec with every local path absolute, so that it means the same from anywhere."""
 
     def resolve(path: str) -> str:
-        return path if is_remote(path) or Path(path).is_absolute() else str(directory / path)
+        if is_remote(path):
+            return path
+        local = Path(path).expanduser()
+        return str(local if local.is_absolute() else directory / local)
 
     def resolve_model(path: str) -> str:
         local = Path(path).expanduser()
@@ -141,8 +144,7 @@ def absolute(spec: JobSpec, directory: Path) -> JobSpec:
     def source(old: Any) -> Any:
         if isinstance(old, str):
             return old
-        path = str(Path(old.path).expanduser()) if old.path.startswith("~") else old.path
-        return old.model_copy(update={"path": resolve(path)})
+        return old.model_copy(update={"path": resolve(old.path)})
 
     base = spec.base
     if base.model is not None:

@@ -13,7 +13,7 @@ from steep.spec.stages import Stage
 
 
 class _Report(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     time: float = Field(0.0, description="Seconds since the epoch; set when the report is written.")
     sequence: int = Field(0, description="Number of the report in its run; set when the report is written.")

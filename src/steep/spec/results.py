@@ -14,7 +14,7 @@ class Score(BaseModel):
     model's bits per byte minus the base's. The base's own row has zeros.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     kind: Literal["base", "checkpoint", "interpolation", "average"]
     step: int
@@ -45,7 +45,7 @@ class Score(BaseModel):
 class Completion(BaseModel):
     """A prompt, and how the base and the selected model go on from it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     prompt: str
     base: str
@@ -55,7 +55,7 @@ class Completion(BaseModel):
 class Results(BaseModel):
     """The whole file. `scores[0]` is the base; exactly one row is selected."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     name: str
     base: str

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from steep.artifacts.files import write_atomic
 from steep.artifacts.rundir import RunDirectory
-from steep.spec.errors import EXIT_DONE, EXIT_FAILED, SteepError
+from steep.spec.errors import EXIT_DONE, EXIT_FAILED, OutOfSpace, SteepError
 from steep.spec.stages import Stage
 
 
@@ -32,20 +32,28 @@ def main(arguments: list[str] | None = None) -> int:
 def _work(run: RunDirectory, until: str | None) -> int:
     from steep.worker.run import work_on
 
-    error_file = run.path / "error.json"
     try:
-        error_file.unlink(missing_ok=True)
         work_on(run, until=None if until is None else Stage(until))
     except SteepError as error:
         _explain(error)
-        write_atomic(error_file, json.dumps(_fields(error)))
+        _leave_word(run, _fields(error))
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last resort: whatever it is, the user must be told
         traceback.print_exc()
         unexpected = {"what": f"unexpected {type(error).__name__}: {error}", "where": str(run.path / "worker.log")}
-        write_atomic(error_file, json.dumps({**unexpected, "cure": None, "exit_code": EXIT_FAILED}))
+        _leave_word(run, {**unexpected, "cure": None, "exit_code": EXIT_FAILED})
         return EXIT_FAILED
     return EXIT_DONE
+
+
+def _leave_word(run: RunDirectory, fields: dict[str, object]) -> None:
+    """Tell whoever started this worker why it ended; what was printed says so too."""
+    if not run.path.is_dir():
+        return
+    try:
+        write_atomic(run.path / "error.json", json.dumps(fields))
+    except OutOfSpace:
+        print("There is not even room for error.json.", file=sys.stderr)
 
 
 def _act(action: str, arguments: str) -> int:

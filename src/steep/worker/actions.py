@@ -33,13 +33,14 @@ def score(model: str, text: list[str], max_tokens: int, trust_remote_code: bool 
     """Bits per byte of any model on any text: files and directories, read as a corpus would be."""
     import torch
 
+    from steep.corpus.tokenize import CorpusTokenizer
     from steep.model.load import load_model
     from steep.model.score import score_text
 
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     loaded = load_model(model, trust_remote_code=trust_remote_code).to(device)
     texts = itertools.chain.from_iterable(_texts(path) for path in text)
-    result = score_text(loaded, model, texts, max_tokens=max_tokens)
+    result = score_text(loaded, CorpusTokenizer.load(model), texts, max_tokens=max_tokens)
     if result.text_bytes == 0:
         raise InvalidInput("hold no text", where=", ".join(text), cure="Give files with text in them.")
     return {

@@ -131,7 +131,7 @@ class Context:
     @property
     def records(self) -> Records:
         """What was measured of this run's models."""
-        from steep.worker.train import lineage
+        from steep.worker.fingerprints import lineage
 
         return Records(self.run.evaluation, lineage=lineage(self), holdouts=self.holdouts_fingerprint)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
+from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.spec.errors import DamagedArtifact
 from steep.spec.results import Results, Score
 from steep.spec.stages import Stage
+from steep.worker.card import card_facts
 from steep.worker.context import Context
 from steep.worker.select import write_results
 from steep.worker.weights import RunModels
@@ -50,8 +51,9 @@ def export_row(
     from steep.model.export import verify_export, write_export
 
     model = models.load(row.kind, row.step, row.alpha)
-    card = model_card(_card_facts(context, results, row))
-    write_export(model, context.tokenizer, out, dtype=dtype, card=card, attachments=_attachments(context))
+    charts = {f"charts/{path.name}": path for path in sorted(context.run.charts.glob("*.png"))}
+    card = model_card(card_facts(context, results, row, charts=tuple(charts)))
+    write_export(model, context.tokenizer, out, dtype=dtype, card=card, attachments=charts)
     adapter = _write_adapter(context, row, out)
     name, dataset = next(iter({**context.corpus.holdout, **context.general}.items()))
     progress = context.progress(Stage.EXPORT)
@@ -59,6 +61,22 @@ def export_row(
     checked = verify_export(out, dataset, model=model, max_tokens=context.spec.evaluation.max_tokens)
     progress("reading the export back", 1, 1)
     return {"verified_on": name, "bpb": checked, "adapter": adapter}
+
+
+def _write_adapter(context: Context, row: Score, out: Path) -> str | None:
+    """Beside the merged weights, the adapters by themselves; a mix with the base is none that adapters could make."""
+    recipe = context.recipe
+    if recipe.lora is None or row.kind not in ("checkpoint", "average"):
+        return None
+    from steep.model.lora import write_adapter
+    from steep.train.checkpoint import load_average, load_weights
+
+    catalog = CheckpointCatalog(context.run.checkpoints)
+    weights = load_weights(catalog, row.step)
+    if row.kind == "average":
+        weights |= load_average(catalog, row.step) or {}
+    write_adapter(context.load_base().state_dict(), weights, recipe.lora, out / "adapter", base_name=context.base)
+    return str(out / "adapter")
 
 
 def _results(context: Context) -> Results:

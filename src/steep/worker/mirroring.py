@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.mirror import Mirror, RemoteCheckpoints
 from steep.artifacts.store import StoreUnavailable, open_store
 from steep.spec.reports import CheckpointReport, StepReport
@@ -15,10 +14,11 @@ from steep.worker.context import Context
 
 if TYPE_CHECKING:
     from steep.train.observer import Observer
+    from steep.train.setup import TrainingSetup
 
 
 @contextmanager
-def mirrored(context: Context, catalog: CheckpointCatalog, *, owner: str, observer: Observer) -> Iterator[Observer]:
+def mirrored(context: Context, setup: TrainingSetup, observer: Observer) -> Iterator[Observer]:
     """While the block runs, what happens to the catalog's checkpoints happens to their copies in the store too.
 
     Without a store in the spec this does nothing. A store that fails never ends training; what was not copied by the
@@ -26,8 +26,7 @@ def mirrored(context: Context, catalog: CheckpointCatalog, *, owner: str, observ
 
     Args:
         context: of the run; its spec says where the store is.
-        catalog: the run's checkpoints.
-        owner: what the copies belong to; a store that holds another owner's is not touched.
+        setup: of the training; its data order is what the copies belong to, and a store that holds another's is not touched.
         observer: told of copies, and of everything that the listener is told.
 
     Yields:
@@ -37,9 +36,9 @@ def mirrored(context: Context, catalog: CheckpointCatalog, *, owner: str, observ
     if url is None:
         yield observer
         return
-    remote = RemoteCheckpoints(open_store(url), context.spec.name, owner)
-    _fetch_if_none(context, catalog, remote, observer)
-    mirror = Mirror(catalog, remote)
+    remote = RemoteCheckpoints(open_store(url), context.spec.name, setup.order.fingerprint)
+    _fetch_if_none(context, setup, remote, observer)
+    mirror = Mirror(setup.checkpoints, remote)
     mirror.catch_up()
     listening = Several((observer, _Copying(mirror, observer)))
     try:
@@ -75,17 +74,18 @@ class _Copying(Silent):
             self._mirror.delete(report.step)
 
 
-def _fetch_if_none(context: Context, catalog: CheckpointCatalog, remote: RemoteCheckpoints, observer: Observer) -> None:
+def _fetch_if_none(context: Context, setup: TrainingSetup, remote: RemoteCheckpoints, observer: Observer) -> None:
     """On a new machine the run goes on from the newest copy."""
-    if catalog.steps():
+    if setup.checkpoints.steps():
         return
+    from steep.train.resume import why_foreign
 
     def rejected(step: int, why: str) -> None:
         observer.checkpoint(CheckpointReport(step=step, event="rejected", detail=why))
 
     try:
         remote.claim()
-        fetched = remote.fetch_newest(catalog, rejected)
+        fetched = remote.fetch_newest(setup.checkpoints, rejected, lambda manifest: why_foreign(manifest, setup))
     except StoreUnavailable as error:
         context.notice("store_unavailable", f"{error}; beginning without it, copies are tried again", warning=True)
         return

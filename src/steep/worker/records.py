@@ -24,7 +24,7 @@ class Record(BaseModel):
     text it was scored on; a record of another training or on other text is not comparable and is passed over.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     kind: Kind
     step: int

@@ -31,7 +31,7 @@ class RunReports:
         self._sequence = _count_lines(path)
         self._stream = open(path, "a", encoding="utf-8")  # noqa: SIM115 - lives as long as the run
         self._path = path
-        self._last_progress = ("", 0.0)
+        self._last_progress: dict[str, float] = {}
 
     def stage(self, report: StageReport) -> None:
         """A stage began, ended or was skipped."""
@@ -39,11 +39,11 @@ class RunReports:
 
     def progress(self, report: ProgressReport) -> None:
         """Part of a stage's work is done; at most a few of these a second are written."""
-        what, last = self._last_progress
+        last = self._last_progress.get(report.what)
         finished = report.total is not None and report.done >= report.total
-        if report.what == what and not finished and time.monotonic() - last < PROGRESS_INTERVAL_SECONDS:
+        if last is not None and not finished and time.monotonic() - last < PROGRESS_INTERVAL_SECONDS:
             return
-        self._last_progress = (report.what, time.monotonic())
+        self._last_progress[report.what] = time.monotonic()
         self._append(report)
 
     def step(self, report: StepReport) -> None:
@@ -61,6 +61,10 @@ class RunReports:
     def notice(self, report: NoticeReport) -> None:
         """A sentence for people."""
         self._append(report)
+
+    def close(self) -> None:
+        """No more will be written."""
+        self._stream.close()
 
     def _append(self, report: Report) -> None:
         numbered = report.model_copy(update={"time": time.time(), "sequence": self._sequence})

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from steep.artifacts.rundir import RunDirectory
+from steep.artifacts.store import open_store
+from steep.spec.job import JobSpec
 from steep.spec.stages import Stage
 from steep.worker.context import Context
 from steep.worker.observers.build import observers_for
@@ -23,8 +27,16 @@ def work_on(run: RunDirectory, *, until: Stage | None = None) -> None:
 
     spec = RunDirectory.existing(run.path).spec()
     with run.lock():
+        (run.path / "error.json").unlink(missing_ok=True)
         stop = StopRequest(spec.deadline)
         stop.listen()
-        reports = RunReports(run.reports_file)
-        observer = Several((reports, *observers_for(run, spec)))
-        run_job(Context(run=run, spec=spec, observer=observer, should_stop=stop), until=until)
+        _check_store(spec)
+        with closing(RunReports(run.reports_file)) as reports:
+            observer = Several((reports, *observers_for(run, spec)))
+            run_job(Context(run=run, spec=spec, observer=observer, should_stop=stop), until=until)
+
+
+def _check_store(spec: JobSpec) -> None:
+    """A store that is none is said before anything is done, not when training begins."""
+    if spec.checkpoints.store is not None:
+        open_store(spec.checkpoints.store)
