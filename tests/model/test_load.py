@@ -86,6 +86,16 @@ def large_tokenizer(base: Path) -> None:
 
 
 UP = "model.layers.0.mlp.up_proj.weight"
+
+
+def lose(weights: dict[str, torch.Tensor]) -> None:
+    del weights[UP]
+
+
+def spoil(weights: dict[str, torch.Tensor]) -> None:
+    weights[UP][0, 5] = float("nan")
+
+
 TROUBLE: dict[str, tuple[Change, str, str]] = {
     "no config": (lambda base: (base / "config.json").unlink(), "no config.json", "directory"),
     "torn config": (lambda base: (base / "config.json").write_text("{"), "cannot be read as JSON", "again"),
@@ -100,10 +110,10 @@ TROUBLE: dict[str, tuple[Change, str, str]] = {
     "no weights": (lambda base: (base / "model.safetensors").unlink(), "no weights", "directory"),
     "lost shard": (lost_shard, "1 of 1 weight files are missing", "again"),
     "torn weights": (cut_file, "no whole safetensors file", "again"),
-    "missing weight": (edit_weights(lambda w: w.pop(UP) and None), f"1 weights of the architecture .* {UP}", "config.json"),
+    "missing weight": (edit_weights(lose), f"1 weights of the architecture .* {UP}", "config.json"),
     "left over": (edit_weights(lambda w: w.update({"model.more.weight": w[UP].clone()})), "no place", "config.json"),
-    "other shape": (edit_config(intermediate_size=50), r"\[48, 32\] is stored, \[50, 32\] is wanted", "config.json"),
-    "not finite": (edit_weights(lambda w: w[UP].view(-1)[5:6].fill_(float("nan")) and None), f"{UP} holds values", "again"),
+    "other shape": (edit_config(intermediate_size=50), r"\[32, 48\] is stored, \[32, 50\] is wanted", "config.json"),
+    "not finite": (edit_weights(spoil), f"{UP} holds values", "again"),
     "tokenizer": (large_tokenizer, f"has {VOCAB + 3} ids but its embedding only {VOCAB} rows", "tokenizer"),
     "impossible": (edit_config(num_attention_heads=5), "does not load|no config|do not have the shape", ""),
 }  # fmt: skip

@@ -25,6 +25,8 @@ def test_every_family_can_be_made(family: str) -> None:
     shape = {
         key: value for key, value in FAMILIES[family].items() if not key.endswith("_token_id") and key != "vocab_size"
     }
+    if family == "gpt_neox":
+        del shape["num_key_value_heads"]  # which it does not know
     model = make_model(FromScratch(architecture=family, config=shape), VOCAB, 3, seed=1)
     assert model.get_input_embeddings().weight.shape[0] == VOCAB
     assert (model.config.eos_token_id, model.config.bos_token_id) == (3, 3)

@@ -19,8 +19,8 @@ from steep.spec.errors import InvalidModel
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-TOLERANCE = 1e-3
-"""Of logits, relative to the largest: far above rounding in fp32, far below what a leak or a wrong head makes. Narrower types get more."""
+TOLERANCE = 3e-5
+"""Of logits, relative to the largest: above rounding in fp32, below what a leak or a wrong head makes. Narrower types get more."""
 
 _FIRST, _OTHER, _SECOND = (1, 2, 3, 4), (5, 6, 7), (3, 1, 4, 2, 0)
 _CURE = "Choose a base of another family, such as Llama, Qwen, Mistral, Gemma, GPT-NeoX or OLMo."
