@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from comparison import material, plan, runner, tables
-from comparison.peers import make_environment
+from comparison.peers import compile_bytecode, make_environment
 from comparison.rows import Measurement, Row
 
 PAGE = material.ROOT / "docs" / "benchmarks.md"
@@ -33,7 +33,8 @@ def main() -> int:
             print(f"{row.name:16} {row.title}")
         return 0
     kept = [] if options.quick else runner.load(KEPT)
-    make_environment()
+    for interpreter in (Path(sys.executable), make_environment()):
+        compile_bytecode(interpreter)
     for row in chosen:
         print(f"=== {row.name}: {row.title}", flush=True)
         found = list(runner.in_turns(row, options.repeats, threads=THREADS, tell=tell))

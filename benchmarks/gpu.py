@@ -19,7 +19,7 @@ from pathlib import Path
 from bench import PAGE, tell
 from comparison import material, runner, tables
 from comparison.material import Shape
-from comparison.peers import PYTHON, make_environment
+from comparison.peers import PYTHON, compile_bytecode, make_environment
 from comparison.rows import Comparison, Measurement, Metric, Row
 from comparison.training import Work, steep, trainer
 
@@ -42,7 +42,8 @@ def main() -> int:
         return 0
     if find_spec("liger_kernel") is None:
         print("Steep's own environment lacks Liger: `pip install -e '.[cuda]'` first, or Steep runs without it.")
-    make_environment("peers-gpu.txt")
+    for interpreter in (Path(sys.executable), make_environment("peers-gpu.txt")):
+        compile_bytecode(interpreter)
     row = gpu_row(options.sequences, has_flash_attention=_peers_have("flash_attn"))
     print(f"=== {row.name}: {row.title}", flush=True)
     measured = [with_mfu(found) for found in runner.in_turns(row, options.repeats, threads=CPU_THREADS, tell=tell)]

@@ -25,11 +25,12 @@ SUFFIXES = {".txt", ".md", ".mdx", ".rst", ".py", ".jsonl"}
 JSONL_FILES = 4
 LONGEST_CHARACTERS = 100_000
 PIECE_CHARACTERS = 16_000
+PARAGRAPH_CHARACTERS = 400
 TRAINING_CHARACTERS = 12_000_000
 VOCABULARY = 8192
 EOS = "<|endoftext|>"
 
-Text = Literal["books", "documents"]
+Text = Literal["books", "paragraphs"]
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def tokens(text: Text) -> Path:
 
     Args:
         text: `books`, long documents, of which hardly any sequence holds two: attention within documents saves nothing there;
-            or `documents`, as a corpus has them, of which most sequences hold several.
+            or `paragraphs`, short ones, of which every sequence holds several.
     """
     directory = tokenizer()
 
@@ -118,7 +119,7 @@ def tokens(text: Text) -> Path:
         from steep.corpus.document import Document
         from steep.corpus.tokenize import CorpusTokenizer, write_token_dataset
 
-        texts = _books() if text == "books" else _first(_documents(), TRAINING_CHARACTERS)
+        texts = _books() if text == "books" else _first(_paragraphs(), TRAINING_CHARACTERS)
         documents = (Document(str(n), each, text, str(n)) for n, each in enumerate(texts))
         write_token_dataset(documents, CorpusTokenizer.load(str(directory)), out, name=text)
 
@@ -175,7 +176,12 @@ def _documents() -> Iterator[str]:
         if len(text) <= LONGEST_CHARACTERS:
             yield text
         else:
-            yield from _pieces(text)
+            yield from _pieces(text, PIECE_CHARACTERS)
+
+
+def _paragraphs() -> Iterator[str]:
+    """Short texts, a paragraph or a few of them each."""
+    return (piece for text in _texts(FOLDERS) for piece in _pieces(text, PARAGRAPH_CHARACTERS))
 
 
 def _books() -> Iterator[str]:
@@ -209,13 +215,14 @@ def _texts(folders: tuple[str, ...]) -> Iterator[str]:
             yield content
 
 
-def _pieces(text: str) -> Iterator[str]:
+def _pieces(text: str, least_characters: int) -> Iterator[str]:
+    """A text cut at blank lines."""
     piece: list[str] = []
     size = 0
     for paragraph in text.split("\n\n"):
         piece.append(paragraph)
         size += len(paragraph)
-        if size >= PIECE_CHARACTERS:
+        if size >= least_characters:
             yield "\n\n".join(piece)
             piece, size = [], 0
     if piece:

@@ -25,3 +25,14 @@ def make_environment(requirements: str = "peers.txt") -> Path:
         subprocess.run(install, check=True)
         stamp.touch()
     return PYTHON
+
+
+def compile_bytecode(interpreter: Path) -> None:
+    """Compile every module of an environment that is not yet, as pip does and other installers do not.
+
+    Else one side's start would contain the compiling of what it imports, and the other's would not.
+    """
+    libraries = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+    found = subprocess.run([str(interpreter), "-c", libraries], capture_output=True, text=True, check=True)
+    command = [str(interpreter), "-m", "compileall", "-qq", "-j", "0", found.stdout.strip(), str(BENCHMARKS)]
+    subprocess.run(command, check=False, stdout=subprocess.DEVNULL)  # some packages hold templates that do not compile

@@ -119,11 +119,11 @@ def speed(name: str, shape: Shape, sequences: int, steps: int, *, goal: float) -
 
 
 def loss(size: Size) -> Row:
-    """The loss at each step, of the same sequences in the same order; most of them hold several documents."""
+    """The loss at each step, of the same sequences in the same order, each of which holds several documents."""
     warmup = max(2, size.curve_steps // 10)
     work = Work(
         size.small, 512, 8, 8, steps=size.curve_steps, warm_steps=2, total_steps=size.curve_steps + 1,
-        warmup_steps=warmup, decay_steps=size.curve_steps // 5, peak_rate=1e-3, text="documents",
+        warmup_steps=warmup, decay_steps=size.curve_steps // 5, peak_rate=1e-3, text="paragraphs",
     )  # fmt: skip
     ours, theirs = steep(work, "fp32"), trainer(work, "fp32", "eager", within_documents=True)
     comparison = Comparison("loss, worst step", LOSS, ours.name, theirs.name, "curve", 0.01, first=warmup)

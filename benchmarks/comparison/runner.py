@@ -78,4 +78,5 @@ def _environment(threads: int, scratch: str) -> dict[str, str]:
         "TRANSFORMERS_VERBOSITY": "error",
         "MEASURING_SINCE": repr(time.time()),
     }
-    return {**os.environ, **settings}
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, **settings}
