@@ -416,6 +416,9 @@ def test_bad_corpora_are_refused_with_the_reason(files, words, tokenizer, tmp_pa
 
 def test_a_few_files_that_cannot_be_read_are_dropped(topics, tokenizer, tmp_path):
     (topics / "broken.pdf").write_bytes(b"%PDF-1.4 broken")
+    for number in range(20):  # more than max_failed, but nobody's fault
+        (topics / f"settings-{number}.json").write_text('{"width": 3}', encoding="utf-8")
+        (topics / f"empty-{number}.txt").write_bytes(b"")
     corpus = prepare(job(topics), tokenizer, tmp_path / "out")
     assert corpus.accounting["dropped"]["extract: corrupt"] == {"documents": 1, "text_bytes": 15}
     assert_sums(tmp_path / "out")

@@ -20,7 +20,7 @@ from steep.corpus.plan import CorpusPlan
 from steep.corpus.reading import NAMED_FAILURES, Unit
 from steep.spec.errors import InvalidCorpus
 
-LANGUAGE_SAMPLE = 200
+LANGUAGE_SAMPLE = 100
 
 
 def count_reading(plan: CorpusPlan, units: Mapping[str, Sequence[Unit]]) -> Ledger:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 UNKNOWN = "und"  # ISO 639's word for undetermined
-SAMPLE_CHARACTERS = 1000
+SAMPLE_CHARACTERS = 600
 MIN_CHARACTERS = 20
 
 
 def language_of(text: str) -> str:
-    """ISO 639-1 code of a text's language, judged by a thousand characters of its middle; `und` where there is too little."""
+    """ISO 639-1 code of a text's language, judged by its middle; `und` where there is too little."""
     sample = middle(text).strip()
     if len(sample) < MIN_CHARACTERS:
         return UNKNOWN

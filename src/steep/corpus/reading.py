@@ -25,6 +25,7 @@ PART_BYTES = 8 << 20
 UNIT_BYTES = 16 << 20
 NAMED_FAILURES = 3  # of each unit
 _SLOW_BYTES = 16  # bytes of text that take as long to read as one byte of a format that must be taken apart
+_ORDINARY = frozenset(("empty", "no_text_field"))  # drops that are no failure: such files lie in most directories
 _PLAIN = frozenset(("text", "code", *RECORD_FORMATS, *COMPRESSIONS, *ARCHIVES))
 
 Progress = Callable[[str, float, float | None], None]
@@ -196,7 +197,7 @@ class _Batches:
                 self._read_bytes += text_bytes(item.text)
             else:
                 self._read_bytes += item.text_bytes
-                if item.reason != "empty":
+                if item.reason not in _ORDINARY:
                     self._num_failed += 1
                     said = f"{item.origin}: {item.excerpt}"
                     failure = failure or (said if item.reason in FAILURES else None)
