@@ -27,6 +27,9 @@ class Doubling:
     def inputs(self, context: Context) -> dict[str, Any]:
         return {"number": self._before(context), "seed": context.spec.seed}
 
+    def there(self, context: Context) -> bool:
+        return (context.run.path / f"{self.stage}.number").exists()
+
     def work(self, context: Context) -> dict[str, Any]:
         self.runs += 1
         self.meanwhile()
@@ -96,6 +99,16 @@ def test_a_complete_job_is_skipped(context: Context, works: Works, heard: Record
     assert runs(works) == [1] * 6
     assert events(heard) == [(str(stage), "skipped") for stage in ORDER]
     assert heard.codes() == []
+
+
+def test_a_stage_whose_result_is_gone_runs_again(context: Context, works: Works, heard: Recorder) -> None:
+    run_job(context)
+    (context.run.path / "export.number").unlink()
+    run_job(context)
+    assert {stage: work.runs for stage, work in works.items()} == {
+        stage: 1 + (stage == Stage.EXPORT) for stage in Stage
+    }
+    assert (context.run.path / "export.number").exists()
 
 
 def test_changed_inputs_run_the_stage_and_the_later_ones_again(context: Context, works: Works, heard: Recorder) -> None:

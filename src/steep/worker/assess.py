@@ -43,6 +43,12 @@ def inputs(context: Context) -> dict[str, Any]:
     }
 
 
+def there(context: Context) -> bool:
+    """Whether the recipe and the base's scores are, and a base that was made here."""
+    made = context.spec.base.from_scratch is None or Path(context.base, "config.json").exists()
+    return made and context.recipe_file.exists() and context.records.base() is not None
+
+
 def work(context: Context) -> dict[str, Any]:
     """Assess the base; returns the facts, the recipe and the base's scores."""
     if context.spec.base.from_scratch is not None:

@@ -23,6 +23,11 @@ def inputs(context: Context) -> dict[str, Any]:
     }
 
 
+def there(context: Context) -> bool:
+    """Whether anything beside the base has been measured."""
+    return len(context.records.read()) > 1
+
+
 def work(context: Context) -> dict[str, Any]:
     """Measure what has not been measured yet; an interrupted evaluation goes on."""
     models = RunModels(context)

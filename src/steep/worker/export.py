@@ -23,8 +23,12 @@ def inputs(context: Context) -> dict[str, Any]:
         "lineage": context.records.lineage,
         "selected": None if selected is None else selected.model_dump(mode="json"),
         "prompts": context.spec.evaluation.prompts,
-        "there": (context.run.export / "config.json").exists(),
     }
+
+
+def there(context: Context) -> bool:
+    """Whether the export is."""
+    return (context.run.export / "config.json").exists()
 
 
 def work(context: Context) -> dict[str, Any]:

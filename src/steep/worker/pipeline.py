@@ -19,6 +19,9 @@ class StageWork(Protocol):
     def inputs(self, context: Context) -> dict[str, Any]:
         """All that the stage's result depends on, as JSON values; its hash is the stage's fingerprint."""
 
+    def there(self, context: Context) -> bool:
+        """Whether what it made still lies there; asked when it was complete."""
+
     def work(self, context: Context) -> dict[str, Any]:
         """Do it. Idempotent. Returns facts for the completion record."""
 
@@ -57,11 +60,13 @@ def run_stage(context: Context, stage: Stage, work: StageWork) -> None:
     """Run one stage unless it is complete for the same inputs; a changed stage makes the later ones run again."""
     fingerprint = hash_text(json.dumps(work.inputs(context), sort_keys=True, default=str))
     done = context.run.completion(stage)
-    if done is not None and done["fingerprint"] == fingerprint:
+    same = done is not None and done["fingerprint"] == fingerprint
+    if same and work.there(context):
         context.observer.stage(StageReport(stage=stage, event="skipped", detail="complete with the same inputs"))
         return
     if done is not None:
-        context.notice("stage_again", f"{stage} runs again: its inputs changed since it was complete")
+        why = "what it made is gone" if same else "its inputs changed since it was complete"
+        context.notice("stage_again", f"{stage} runs again: {why}")
     context.observer.stage(StageReport(stage=stage, event="started"))
     started = time.monotonic()
     try:

@@ -33,6 +33,11 @@ def inputs(context: Context) -> dict[str, Any]:
     }
 
 
+def there(context: Context) -> bool:
+    """Whether the token datasets are."""
+    return (context.run.dataset / "manifest.json").exists()
+
+
 def work(context: Context) -> dict[str, Any]:
     """Train a tokenizer where the job asks for one, then prepare the corpus."""
     from steep.corpus.prepare import prepare

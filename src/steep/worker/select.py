@@ -25,6 +25,11 @@ def inputs(context: Context) -> dict[str, Any]:
     }
 
 
+def there(context: Context) -> bool:
+    """Whether the results are."""
+    return context.run.results_file.exists()
+
+
 def work(context: Context) -> dict[str, Any]:
     """Select, write `results.json`, draw the charts."""
     from steep.evaluate.charts import draw

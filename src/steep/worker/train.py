@@ -28,6 +28,11 @@ def inputs(context: Context) -> dict[str, Any]:
     return {"lineage": lineage(context), "store": context.spec.checkpoints.store}
 
 
+def there(context: Context) -> bool:
+    """Whether a checkpoint is."""
+    return bool(CheckpointCatalog(context.run.checkpoints).steps())
+
+
 def work(context: Context) -> dict[str, Any]:
     """Train to the end of the schedule; returns how it went."""
     from steep.train.observer import Several
