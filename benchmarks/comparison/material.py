@@ -111,7 +111,7 @@ def tokens(text: Text) -> Path:
 
     Args:
         text: `books`, long documents, of which hardly any sequence holds two: attention within documents saves nothing there;
-            or `paragraphs`, short ones, of which every sequence holds several.
+            or `paragraphs`, short ones, of which most sequences hold several.
     """
     directory = tokenizer()
 

@@ -119,7 +119,7 @@ def speed(name: str, shape: Shape, sequences: int, steps: int, *, goal: float) -
 
 
 def loss(size: Size) -> Row:
-    """The loss at each step, of the same sequences in the same order, each of which holds several documents."""
+    """The loss at each step, of the same sequences in the same order; most of them hold several documents."""
     warmup = max(2, size.curve_steps // 10)
     work = Work(
         size.small, 512, 8, 8, steps=size.curve_steps, warm_steps=2, total_steps=size.curve_steps + 1,
