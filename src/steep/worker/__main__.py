@@ -43,6 +43,7 @@ def _work(run: RunDirectory, until: str | None) -> int:
         unexpected = {"what": f"unexpected {type(error).__name__}: {error}", "where": str(run.path / "worker.log")}
         _leave_word(run, {**unexpected, "cure": None, "exit_code": EXIT_FAILED})
         return EXIT_FAILED
+    (run.path / "error.json").unlink(missing_ok=True)
     return EXIT_DONE
 
 
