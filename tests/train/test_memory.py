@@ -54,7 +54,7 @@ def test_freed_memory_is_kept() -> None:
         "from steep.train.memory import keep_freed_memory\n"
         "if sys.argv[1] == 'keep': assert keep_freed_memory(torch.device('cpu'))\n"
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for _ in range(3): torch.ones(16 << 20)\n"
+        "for _ in range(20): torch.ones(16 << 20)  # until the heap has room\n"
         "before = faults()\n"
         "for _ in range(10): torch.ones(16 << 20)\n"
         "print(faults() - before)"
