@@ -61,8 +61,8 @@ class Trial:
             "corpus": {"sources": [CORPORA[self.corpus]], "holdout": "5%"},
             "replay": {"source": "self"},
             "training": {"budget": self.budget},
-            "evaluation": {"general": [NOVELS, SPEECHES], "forgetting_budget": 0.05},
-            "checkpoints": {"keep_last": 1},
+            "evaluation": {"general": [NOVELS, SPEECHES], "forgetting_budget": 0.05, "max_tokens": "50k"},
+            "checkpoints": {"keep_last": 1, "every": "500k tokens"},
         }
         for key, value in self.settings.items():
             node = spec

@@ -179,6 +179,9 @@ def export(
         max=1.0,
         help="Mix with the base: the share of the checkpoint's weights.",
     ),
+    dtype: str | None = typer.Option(
+        None, "--dtype", metavar="TYPE", help="bf16, fp16 or fp32; by default what the base is stored in."
+    ),
     json: bool = JsonOption,
 ) -> None:
     """Export a checkpoint as a Hugging Face directory, read back with plain transformers before it is called done."""
@@ -191,8 +194,10 @@ def export(
     catalog.get(step)
     if out.exists() and any(out.iterdir()):
         raise InvalidInput("exists already", where=str(out), cure="Give another --out.")
-    arguments: dict[str, Any] = {"run": str(run.path), "step": step, "out": str(out.resolve()), "alpha": alpha}
-    answer = act("export", arguments)
+    if dtype not in (None, "bf16", "fp16", "fp32"):
+        raise InvalidInput(f"there is no type {dtype!r}", where="--dtype", cure="Choose bf16, fp16 or fp32.")
+    mix: dict[str, Any] = {"alpha": alpha, "dtype": dtype}
+    answer = act("export", {"run": str(run.path), "step": step, "out": str(out.resolve()), **mix})
     if json:
         print_json(answer)
     else:

@@ -193,11 +193,13 @@ def _copy_beside(model: PreTrainedModel, tokenizer: Path, out: Path) -> None:
 
 
 def _sync(directory: Path) -> None:
-    """Make a directory and all that is in it durable."""
+    """Make a directory and all that is in it durable, and readable for whom new files are: safetensors makes private ones."""
+    mode = (directory / "README.md").stat().st_mode
     for path in sorted(directory.rglob("*")):
         if path.is_dir():
             sync_directory(path)
         else:
+            path.chmod(mode)
             with open(path, "rb+") as stream:
                 os.fsync(stream.fileno())
     sync_directory(directory)

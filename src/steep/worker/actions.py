@@ -72,7 +72,7 @@ def evaluate(run: str, step: int, tasks: list[str]) -> dict[str, Any]:
     return _row(results.scores, step).model_dump(mode="json")
 
 
-def export(run: str, step: int, out: str, alpha: float | None = None) -> dict[str, Any]:
+def export(run: str, step: int, out: str, alpha: float | None = None, dtype: str | None = None) -> dict[str, Any]:
     """Export one checkpoint of a run, or its mix with the base."""
     from steep.worker.export import export_row
     from steep.worker.select import tabulate
@@ -84,7 +84,7 @@ def export(run: str, step: int, out: str, alpha: float | None = None) -> dict[st
         row = _row(results.scores, step)
         if alpha is not None:
             row = row.model_copy(update={"kind": "interpolation", "alpha": alpha})
-        return {"out": out, **export_row(context, RunModels(context), results, row, Path(out))}
+        return {"out": out, **export_row(context, RunModels(context), results, row, Path(out), dtype=dtype)}
 
 
 ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {"score": score, "evaluate": evaluate, "export": export}
