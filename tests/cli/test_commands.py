@@ -89,7 +89,7 @@ def test_schema(call):
         ({"training": {"learning_rate": 1e-4}}, "training.learning_rate", "assess"),
         ({"replay": {"share": "10%"}}, "replay.share", "assess"),
         ({"seed": 3}, "seed", "assess"),
-        ({"evaluation": {"tasks": ["arc_easy"]}}, "evaluation.tasks", "evaluate"),
+        ({"evaluation": {"tasks": ["arc_easy"]}}, "evaluation.tasks", "prepare"),
         ({"evaluation": {"forgetting_budget": 0.5}}, "evaluation.forgetting_budget", "select"),
         ({"evaluation": {"prompts": ["a"]}}, "evaluation.prompts", "export"),
         ({"tags": ["a"]}, "tags", None),

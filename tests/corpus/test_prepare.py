@@ -468,3 +468,18 @@ def test_the_sums_hold_on_real_corpora(corpus, shared_data, tokenizer, tmp_path)
     accounting = assert_sums(tmp_path / "out")
     assert accounting["bytes_kept"] > 0.7 * accounting["bytes_read"]
     assert len(prepared.holdout[corpus]) > 0
+
+
+def test_text_of_tasks_is_not_trained_on(topics, tokenizer, tmp_path):
+    secret = TOPICS["assert"]
+    without = prepare(job(topics), tokenizer, tmp_path / "without", num_workers=1)
+    asked = prepare(job(topics), tokenizer, tmp_path / "with", num_workers=1, task_texts=[secret])
+    reasons = asked.accounting["drops"] if "drops" in asked.accounting else asked.accounting
+    assert "evaluation_text" in json.dumps(reasons)
+    trained = {
+        name: decoded(dataset, tokenizer)
+        for name, dataset in (("without", without.train["topics"]), ("with", asked.train["topics"]))
+    }
+    assert any("assert_stmt" in text or "AssertionError" in text for text in trained["without"])
+    assert len(trained["with"]) < len(trained["without"])
+    assert without.fingerprint != asked.fingerprint

@@ -22,7 +22,7 @@ FIRST_STAGE = {
     "evaluation.general": Stage.PREPARE,
     "evaluation.max_tokens": Stage.PREPARE,
     "evaluation.every": Stage.ASSESS,
-    "evaluation.tasks": Stage.EVALUATE,
+    "evaluation.tasks": Stage.PREPARE,
     "evaluation.task_limit": Stage.EVALUATE,
     "evaluation.interpolate": Stage.EVALUATE,
     "evaluation.forgetting_budget": Stage.SELECT,

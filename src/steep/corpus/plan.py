@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,12 +25,14 @@ class CorpusPlan:
         roles: of each source, by name; `corpus` ones first, then `general`, then `replay`.
         sources: what the spec says of each.
         files: of each.
+        task_texts: what evaluation tasks ask and answer; it must not be trained on.
     """
 
     spec: JobSpec
     roles: dict[str, Role]
     sources: dict[str, Source]
     files: dict[str, list[SourceFile]] = field(repr=False)
+    task_texts: tuple[str, ...] = field(repr=False, default=())
 
     def named(self, role: Role) -> list[str]:
         """Names of the sources in a role."""
@@ -51,12 +54,13 @@ class CorpusPlan:
                 for files in self.files.values()
                 for file in files
             ],
-            "evaluation": spec.evaluation.model_dump(mode="json", include={"max_tokens", "prompts"}),
+            "max_tokens": spec.evaluation.max_tokens,
+            "task_texts": hash_text(*self.task_texts),
         }
         return hash_text(json.dumps(facts))
 
 
-def plan_corpus(spec: JobSpec) -> CorpusPlan:
+def plan_corpus(spec: JobSpec, task_texts: Iterable[str] = ()) -> CorpusPlan:
     """List the files of every source of a job. Raises InvalidCorpus when one is missing or empty."""
     replay = [] if spec.replay.source == "self" else [spec.replay.source]
     listed: list[tuple[Role, Source]] = [("corpus", source) for source in spec.corpus.sources]
@@ -64,4 +68,6 @@ def plan_corpus(spec: JobSpec) -> CorpusPlan:
     listed += [("replay", source) for source in replay]
     sources = name_sources([source for _, source in listed])
     roles = {name: role for name, (role, _) in zip(sources, listed, strict=True)}
-    return CorpusPlan(spec, roles, sources, {name: list_files(name, source) for name, source in sources.items()})
+    return CorpusPlan(
+        spec, roles, sources, {name: list_files(name, source) for name, source in sources.items()}, tuple(task_texts)
+    )

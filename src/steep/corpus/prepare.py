@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,7 @@ def prepare(
     out: Path,
     *,
     progress: Progress = lambda what, done, total: None,
+    task_texts: Iterable[str] = (),
     num_workers: int | None = None,
 ) -> PreparedCorpus:
     """Prepare a job's corpus in `out`, unless that is done already.
@@ -119,6 +120,7 @@ def prepare(
         tokenizer: directory or hub id of the base model's tokenizer.
         out: directory to prepare in; what is left there of the same corpus is gone on with.
         progress: told (what, done, total).
+        task_texts: text of evaluation tasks, which must not be trained on.
         num_workers: processes; by default one for each core.
 
     Raises:
@@ -126,7 +128,7 @@ def prepare(
         InvalidModel: the tokenizer does not load.
         OutOfSpace: the disk is full; the same call goes on.
     """
-    plan = plan_corpus(spec)
+    plan = plan_corpus(spec, task_texts)
     loaded = CorpusTokenizer.load(tokenizer)
     inputs = plan.fingerprint(loaded)
     manifest = read_manifest(out)

@@ -25,6 +25,7 @@ def inputs(context: Context) -> dict[str, Any]:
         "replay": spec.replay.model_dump(mode="json", exclude={"share"}),
         "general": [source.model_dump(mode="json") for source in spec.evaluation.general],
         "max_tokens": spec.evaluation.max_tokens,
+        "tasks": spec.evaluation.tasks if spec.corpus.decontaminate else (),
         "files": [
             (file.source, file.path, file.size_bytes, file.version)
             for name, source in sources.items()
@@ -46,7 +47,8 @@ def work(context: Context) -> dict[str, Any]:
     scratch = context.spec.base.from_scratch
     if scratch is not None and scratch.tokenizer is None:
         _make_tokenizer(context, scratch.vocab_size)
-    corpus = prepare(context.spec, context.tokenizer, context.run.dataset, progress=progress)
+    texts = _task_texts(context)
+    corpus = prepare(context.spec, context.tokenizer, context.run.dataset, progress=progress, task_texts=texts)
     for warning in corpus.warnings:
         context.notice("corpus", warning, warning=True)
     return {
@@ -54,6 +56,15 @@ def work(context: Context) -> dict[str, Any]:
         "train_tokens": sum(len(dataset) for dataset in corpus.train.values()),
         "holdout_tokens": sum(len(dataset) for dataset in corpus.holdout.values()),
     }
+
+
+def _task_texts(context: Context) -> list[str]:
+    """What the tasks ask and answer; nothing of it shall be trained on."""
+    if not (context.spec.evaluation.tasks and context.spec.corpus.decontaminate):
+        return []
+    from steep.evaluate.tasks import task_texts
+
+    return list(task_texts(context.spec.evaluation.tasks))
 
 
 def _all_sources(spec: JobSpec) -> list[Any]:
