@@ -96,6 +96,20 @@ def test_from_scratch_then_lora_on_it(steep: Steep, make_job: MakeJob, place: Pa
     assert (tmp_path / "lora" / "export" / "adapter" / "adapter_model.safetensors").exists()
 
 
+def test_a_job_that_holds_nothing_out_exports_what_it_trained(steep: Steep, make_job: MakeJob, tmp_path: Path) -> None:
+    """A new model without any hold-out: there is nothing to choose by, and nothing to read the export back on but the corpus."""
+    config = {
+        "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "num_key_value_heads": 2, "max_position_embeddings": 128,
+    }  # fmt: skip
+    scratch = {"from_scratch": {"vocab_size": 300, "config": config}}
+    job = make_job(base=scratch, replay="none", corpus__holdout=0, training__budget="4 steps")
+    done = steep("run", job, "--dir", "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (selected,) = [row for row in results(tmp_path / "run")["scores"] if row["selected"]]
+    assert (selected["kind"], selected["step"]) == ("checkpoint", 4)
+
+
 def test_a_budget_in_time_is_measured(steep: Steep, make_job: MakeJob, tmp_path: Path) -> None:
     job = make_job(training__budget="5 s", evaluation__interpolate=[], checkpoints__every="2 s")
     done = steep("run", job, "--dir", "run", "--until", "train")

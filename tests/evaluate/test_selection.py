@@ -123,3 +123,20 @@ def test_order_of_rows_decides_only_between_equals(rows: list[Score], budget: fl
     shuffled = random.sample(rows, len(rows))
     first, second = [BASE, *rows], [BASE, *shuffled]
     assert first[select(first, budget).index] == second[select(second, budget).index]
+
+
+def unmeasured(forgetting: float, step: int, kind: Any = "checkpoint") -> Score:
+    """A row of a job that holds nothing of its domain out."""
+    nothing = {"domain_bpb": math.nan, "gain": math.nan}
+    return row(0.0, forgetting, step=step, kind=kind).model_copy(update=nothing)
+
+
+def test_without_a_domain_holdout_training_is_not_thrown_away() -> None:
+    base = BASE.model_copy(update={"domain_bpb": math.nan})
+    picked = select([base, unmeasured(0.0, 10), unmeasured(0.01, 20), unmeasured(0.5, 30)], 0.02)
+    assert picked.index == 2
+    assert "no text of the domain is held out" in picked.warnings[0]
+    picked = select([base, unmeasured(0.2, 10), unmeasured(0.1, 20)], 0.02)
+    assert picked.index == 2
+    assert "nothing keeps forgetting within" in picked.warnings[1]
+    assert select([base, unmeasured(0.0, 10), unmeasured(math.inf, 20)], 0.02).index == 1

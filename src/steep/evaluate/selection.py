@@ -29,10 +29,15 @@ def select(scores: Sequence[Score], forgetting_budget: float) -> Selection:
     to the one that forgets less, then to the one that stands first. When none qualifies, the least forgetting of those
     that gain is taken, with a warning. The base is chosen only when nothing gains.
 
+    Without text held out of the domain no gain is known: then the last trained weights within the budget are taken, with a
+    warning.
+
     Args:
         scores: the base first, then everything measured; not empty.
         forgetting_budget: bits per byte that the worst general hold-out may lose.
     """
+    if math.isnan(scores[0].domain_bpb) and not scores[0].domain:
+        return _without_domain(scores, forgetting_budget)
     finite = [i for i in range(1, len(scores)) if math.isfinite(scores[i].gain) and math.isfinite(scores[i].forgetting)]
     broken = len(scores) - 1 - len(finite)
     warnings = [f"{broken} of {len(scores) - 1} models have no finite score and were left out"] if broken else []
@@ -64,6 +69,32 @@ def select(scores: Sequence[Score], forgetting_budget: float) -> Selection:
         f"{forgetting_budget:g}"
     )
     return Selection(chosen, reason, tuple(warnings))
+
+
+def _without_domain(scores: Sequence[Score], forgetting_budget: float) -> Selection:
+    """The choice where the domain was not measured: the user asked for training, so not the base unless nothing is sound."""
+    trained = [
+        i for i, row in enumerate(scores) if row.kind in ("checkpoint", "average") and math.isfinite(row.forgetting)
+    ]
+    if not trained:
+        return Selection(
+            0, "nothing else was measured", ("no trained weights could be measured, so the base is selected",)
+        )
+    warnings = [
+        "no text of the domain is held out, so the gain is not known; raise corpus.holdout, or give more documents"
+    ]
+    qualified = [i for i in trained if scores[i].forgetting <= forgetting_budget + ROUNDING_BPB]
+    if qualified:
+        chosen = max(qualified, key=lambda i: (scores[i].tokens_seen, scores[i].kind == "average"))
+        within = f"the last that keeps forgetting within {forgetting_budget:g}, as the gain was not measured"
+        return Selection(chosen, f"{scores[chosen].label}: {within}", tuple(warnings))
+    least = min(scores[i].forgetting for i in trained)
+    chosen = _earliest(scores, [i for i in trained if scores[i].forgetting <= least + TIE_BPB])
+    row = scores[chosen]
+    warnings.append(
+        f"nothing keeps forgetting within {forgetting_budget:g} bits per byte; the least is {row.forgetting:+.4f}{_where(row)}"
+    )
+    return Selection(chosen, f"{row.label}: the least forgetting ({row.forgetting:+.4f})", tuple(warnings))
 
 
 def mark(scores: Sequence[Score], selection: Selection) -> tuple[Score, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 from steep.artifacts.checkpoints import CheckpointCatalog
+from steep.artifacts.tokens import TokenDataset
 from steep.spec.errors import DamagedArtifact
 from steep.spec.results import Results, Score
 from steep.spec.stages import Stage
@@ -59,12 +61,19 @@ def export_row(
     card = model_card(card_facts(context, results, row, charts=tuple(charts)))
     write_export(model, context.tokenizer, out, dtype=dtype, card=card, attachments=charts)
     adapter = _write_adapter(context, row, out)
-    name, dataset = next(iter({**context.corpus.holdout, **context.general}.items()))
+    name, dataset = _verification_text(context)
     progress = context.progress(Stage.EXPORT)
     progress("reading the export back", 0, 1)
     checked = verify_export(out, dataset, model=model, max_tokens=context.spec.evaluation.max_tokens)
     progress("reading the export back", 1, 1)
     return {"verified_on": name, "bpb": checked, "adapter": adapter}
+
+
+def _verification_text(context: Context) -> tuple[str, TokenDataset]:
+    """What the export is scored on beside the model: a hold-out; where there is none, what was trained on proves as much."""
+    corpus = context.corpus
+    candidates = itertools.chain(corpus.holdout.items(), context.general.items(), corpus.train.items())
+    return next((name, dataset) for name, dataset in candidates if len(dataset))
 
 
 def _write_adapter(context: Context, row: Score, out: Path) -> str | None:
@@ -95,7 +104,7 @@ def _with_completions(context: Context, models: RunModels, results: Results, sel
 
     prompts = context.spec.evaluation.prompts
     if not prompts:
-        return results
+        return results.model_copy(update={"completions": ()})
     before = continuations(models.load("base", 0), context.tokenizer, prompts)
     after = continuations(models.load(selected.kind, selected.step, selected.alpha), context.tokenizer, prompts)
     return results.model_copy(update={"completions": side_by_side(prompts, before, after)})
