@@ -5,15 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.rundir import RunDirectory
 from steep.spec.errors import InvalidInput
 from steep.spec.job import Source
-from steep.spec.results import Score
+from steep.spec.results import Results, Score
 from steep.spec.stages import Stage
 from steep.worker.context import Context
+
+if TYPE_CHECKING:
+    from steep.worker.weights import RunModels
 
 
 def act(action: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +57,7 @@ def score(model: str, text: list[str], max_tokens: int, trust_remote_code: bool 
 
 def evaluate(run: str, step: int, tasks: list[str]) -> dict[str, Any]:
     """Score one checkpoint of a run, with further tasks where asked, and put it into the run's table."""
-    from steep.worker.select import tabulate, write_results
+    from steep.worker.select import tabulate, with_known_completions, write_results
     from steep.worker.weights import RunModels
 
     context = _quiet_context(run)
@@ -62,12 +65,20 @@ def evaluate(run: str, step: int, tasks: list[str]) -> dict[str, Any]:
         manifest = CheckpointCatalog(context.run.checkpoints).get(step)
         model = RunModels(context).load("checkpoint", step)
         measured = context.measure(model, Stage.EVALUATE)
+        known = [one for one in context.records.read() if (one.kind, one.step) == ("checkpoint", step)]
+        found = known[0].measured.tasks if known else {}
         if tasks:
             from steep.evaluate.tasks import evaluate_tasks
 
-            measured = measured.model_copy(update={"tasks": evaluate_tasks(model, context.tokenizer, tasks)})
-        context.records.write("checkpoint", measured, step=step, tokens_seen=manifest.tokens_seen)
-        results = tabulate(context)
+            found = {**found, **evaluate_tasks(model, context.tokenizer, tasks)}
+        context.records.write(
+            "checkpoint",
+            measured.model_copy(update={"tasks": found}),
+            step=step,
+            tokens_seen=manifest.tokens_seen,
+            tasks_asked=known[0].tasks_asked if known else "",
+        )
+        results = with_known_completions(context, tabulate(context))
         write_results(context, results)
     return _row(results.scores, step).model_dump(mode="json")
 
@@ -80,11 +91,11 @@ def export(run: str, step: int, out: str, alpha: float | None = None, dtype: str
 
     context = _quiet_context(run)
     with context.run.lock():
-        results = tabulate(context)
+        results, models = tabulate(context), RunModels(context)
         row = _row(results.scores, step)
         if alpha is not None:
-            row = row.model_copy(update={"kind": "interpolation", "alpha": alpha})
-        return {"out": out, **export_row(context, RunModels(context), results, row, Path(out), dtype=dtype)}
+            row = _mix(context, models, results, row, alpha)
+        return {"out": out, **export_row(context, models, results, row, Path(out), dtype=dtype)}
 
 
 ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {"score": score, "evaluate": evaluate, "export": export}
@@ -104,6 +115,20 @@ def _row(scores: tuple[Score, ...], step: int) -> Score:
             f"checkpoint {step} was not measured", where="step", cure="`steep checkpoints evaluate` measures it."
         )
     return found
+
+
+def _mix(context: Context, models: RunModels, results: Results, row: Score, alpha: float) -> Score:
+    """The row of a checkpoint's mix with the base; one that is not in the table is measured for its model card."""
+    from steep.evaluate.compare import score_row
+
+    same = ("interpolation", row.step, alpha)
+    known = next((one for one in results.scores if (one.kind, one.step, one.alpha) == same), None)
+    if known is not None:
+        return known
+    base = context.records.base()
+    assert base is not None  # the table has it
+    measured = context.measure(models.load("interpolation", row.step, alpha), Stage.EXPORT)
+    return score_row("interpolation", measured, base.measured, step=row.step, tokens_seen=row.tokens_seen, alpha=alpha)
 
 
 def _texts(path: str) -> Iterator[str]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import math
+from pathlib import Path
 from typing import Any
 
 from steep.artifacts.checkpoints import CheckpointCatalog
+from steep.artifacts.files import hash_file, hash_text
 from steep.spec.errors import Stopped
 from steep.spec.stages import Stage
 from steep.worker.context import Context
-from steep.worker.records import Record
 from steep.worker.weights import RunModels
 
 
@@ -18,7 +21,8 @@ def inputs(context: Context) -> dict[str, Any]:
     return {
         "lineage": context.records.lineage,
         "holdouts": context.holdouts_fingerprint,
-        "evaluation": spec.model_dump(mode="json", include={"tasks", "task_limit", "interpolate"}),
+        "tasks": tasks_asked(context),
+        "interpolate": spec.interpolate,
         "checkpoints": CheckpointCatalog(context.run.checkpoints).steps(),
     }
 
@@ -55,6 +59,8 @@ def _averages(context: Context, models: RunModels) -> None:
     if context.recipe.average_steps == 0 or not manifests:
         return
     last = manifests[-1]
+    if not any(name.startswith("average-") for name in last.files):
+        return  # the one that carries it was deleted
     if any(record.kind == "average" and record.step == last.step for record in context.records.read()):
         return
     _go_on(context)
@@ -66,6 +72,7 @@ def _interpolations(context: Context, models: RunModels) -> None:
     """Mixes of the base with the checkpoint that gained most; they may forget less for the same gain."""
     records = context.records.read()
     there = [r for r in records if r.kind == "checkpoint" and models.available(r.kind, r.step)]
+    there = [r for r in there if math.isfinite(r.measured.domain_bpb)]
     if not there:
         return
     best = min(there, key=lambda record: (record.measured.domain_bpb, record.step))
@@ -80,21 +87,29 @@ def _interpolations(context: Context, models: RunModels) -> None:
 def _tasks(context: Context, models: RunModels) -> None:
     from steep.evaluate.tasks import evaluate_tasks
 
-    spec = context.spec.evaluation
+    spec, asked = context.spec.evaluation, tasks_asked(context)
     for record in context.records.read():
-        if _has_tasks(record, spec.tasks) or not models.available(record.kind, record.step):
+        if record.tasks_asked == asked or not models.available(record.kind, record.step):
             continue
         _go_on(context)
         model = models.load(record.kind, record.step, record.alpha)
         tasks = evaluate_tasks(model, context.tokenizer, spec.tasks, limit=spec.task_limit)
         measured = record.measured.model_copy(update={"tasks": {**record.measured.tasks, **tasks}})
         context.records.write(
-            record.kind, measured, step=record.step, tokens_seen=record.tokens_seen, alpha=record.alpha
+            record.kind,
+            measured,
+            step=record.step,
+            tokens_seen=record.tokens_seen,
+            alpha=record.alpha,
+            tasks_asked=asked,
         )
 
 
-def _has_tasks(record: Record, tasks: tuple[str, ...]) -> bool:
-    return len(record.measured.tasks) >= len(tasks)
+def tasks_asked(context: Context) -> str:
+    """Fingerprint of the job's tasks: their names or files, and how many examples; another one runs them again."""
+    spec = context.spec.evaluation
+    files = [hash_file(Path(task)) for task in spec.tasks if Path(task).is_file()]
+    return hash_text(json.dumps([spec.tasks, spec.task_limit, files])) if spec.tasks else ""
 
 
 def _go_on(context: Context) -> None:

@@ -22,6 +22,7 @@ class Record(BaseModel):
 
     `lineage` is the fingerprint of the training that made the model (empty for the base) and `holdouts` that of the
     text it was scored on; a record of another training or on other text is not comparable and is passed over.
+    `tasks_asked` is that of the job's tasks, once they have been run on it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
@@ -32,6 +33,7 @@ class Record(BaseModel):
     alpha: float | None = None
     lineage: str
     holdouts: str
+    tasks_asked: str = ""
     measured: Measurement
 
     @property
@@ -52,7 +54,14 @@ class Records:
         self.holdouts = holdouts
 
     def write(
-        self, kind: Kind, measured: Measurement, *, step: int = 0, tokens_seen: int = 0, alpha: float | None = None
+        self,
+        kind: Kind,
+        measured: Measurement,
+        *,
+        step: int = 0,
+        tokens_seen: int = 0,
+        alpha: float | None = None,
+        tasks_asked: str = "",
     ) -> Record:
         """Record a model's numbers, in place of earlier ones of the same model."""
         record = Record(
@@ -62,6 +71,7 @@ class Records:
             alpha=alpha,
             lineage="" if kind == "base" else self.lineage,
             holdouts=self.holdouts,
+            tasks_asked=tasks_asked,
             measured=measured,
         )
         write_atomic(self.directory / f"{record.name}.json", record.model_dump_json(indent=1))

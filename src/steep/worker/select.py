@@ -34,7 +34,7 @@ def work(context: Context) -> dict[str, Any]:
     """Select, write `results.json`, draw the charts."""
     from steep.evaluate.charts import draw
 
-    results = tabulate(context)
+    results = with_known_completions(context, tabulate(context))
     for warning in results.warnings:
         context.notice("selection", warning, warning=True)
     context.notice("selected", results.selection_reason)
@@ -68,6 +68,22 @@ def tabulate(context: Context) -> Results:
         domain_bytes=sum(base.measured.domain_bytes.values()),
         general_bytes=base.measured.general_bytes,
     )
+
+
+def with_known_completions(context: Context, results: Results) -> Results:
+    """The completions that were made of the same selected model before: a new table does not make them wrong."""
+    try:
+        before = context.run.results()
+    except DamagedArtifact:
+        return results  # which are about to take its place
+    old, new = (None if before is None else before.selected), results.selected
+    if before is None or old is None or new is None or _weights(old) != _weights(new):
+        return results
+    return results.model_copy(update={"completions": before.completions})
+
+
+def _weights(row: Score) -> tuple[object, ...]:
+    return row.kind, row.step, row.alpha, row.domain, row.general
 
 
 def write_results(context: Context, results: Results) -> Path:
