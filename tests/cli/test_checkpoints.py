@@ -48,6 +48,29 @@ def test_list(call, run):
     _, text, _ = call("checkpoints", "list", run.path)
     assert "+0.500" in text
     assert "selected" in text
+    assert "Selected: step 20, gain +0.500" in text  # a mix may be selected, which is no row
+
+
+def test_a_branch_shows_where_it_begins(call, run):
+    assert call("branch", run.path, "--from", 20, "--name", "slower")[0] == 0
+    (line,) = [line for line in call("checkpoints", "list", run.path)[1].splitlines() if "begins here" in line]
+    assert "step 20" in line
+    assert "slower" in line
+    rows = json.loads(call("checkpoints", "list", run.path, "--json")[1])
+    assert [(row["step"], len(row["branches"])) for row in rows] == [(10, 0), (20, 1), (30, 0)]
+
+
+def test_pins_answer_programs_too(call, run):
+    assert json.loads(call("checkpoints", "pin", run.path, 10, "--json")[1]) == {"step": 10, "pinned": True}
+    assert json.loads(call("checkpoints", "unpin", run.path, 10, "--json")[1]) == {"step": 10, "pinned": False}
+
+
+def test_an_export_over_a_file_is_refused(call, run, tmp_path):
+    (tmp_path / "model").write_text("mine")
+    code, _, err = call("checkpoints", "export", run.path, 20, "--out", tmp_path / "model")
+    assert code == 2
+    assert "exists already" in err
+    assert (tmp_path / "model").read_text() == "mine"
 
 
 def test_show(call, run):
@@ -118,6 +141,8 @@ def test_rollback_sets_aside_and_branch_goes_on(call, run, tmp_path):
     code, out, _ = call("rollback", run.path, "--to", 10)
     assert code == 0
     assert "20, 30" in out
+    (line,) = {line for line, _ in steps(call, run)} - {"main"}
+    assert str(run.checkpoints / line) in out.replace("\n", "")  # what to delete when its space is wanted
     lines = {line for line, _ in steps(call, run)}
     assert len(lines) == 2
     arguments = ("--from", 10, "--set", "training.learning_rate=1e-5", "--name", "slower", "--json")

@@ -107,6 +107,24 @@ def test_explain_for_people(call, job, tmp_path, monkeypatch):
     assert "estimates" in out
 
 
+def test_explain_keeps_names_whole_on_a_narrow_terminal(call, job, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    out = call("spec", "explain", job)[1]
+    assert {"activation_checkpointing", "forgetting_budget", "split_documents"} <= set(out.split())
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_shorthand_gives_what_it_says_and_no_more(call, job, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = call("spec", "explain", job, "--set", "replay=none", "--set", "corpus.cleaning=standard", "--json")[1]
+    origins = {field["field"]: field["origin"] for field in json.loads(out)["spec"]}
+    assert origins["replay.share"] == "given"
+    assert origins["replay.source"] == "default"
+    assert origins["base.from_scratch"] == "default"
+    assert origins["corpus.cleaning.normalize"] == "given"
+
+
 def test_explain_uses_what_was_measured(call, job, tmp_path, monkeypatch):
     from steep.artifacts.rundir import RunDirectory
     from steep.planning.recipe import derive

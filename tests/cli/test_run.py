@@ -37,7 +37,7 @@ def test_a_whole_run(steep, job, tmp_path):
     assert "warning: the loss leapt" in out
     assert "gain +0.5000" in out
     assert "forgetting +0.0300" in out  # the worst of two hold-outs, not their mean
-    assert "Selected: step 20. the most gain" in out
+    assert "Selected: step 20: the most gain" in out
     assert "a function" in out
     assert "steep checkpoints list runs/job" in out
     assert done.stderr == ""
@@ -120,7 +120,7 @@ def test_when_the_command_is_killed_the_worker_goes_on_and_the_same_command_watc
     (tmp_path / "go").touch()
     out, _ = second.communicate(timeout=20)
     assert second.returncode == 0, out
-    assert "Selected: step 20." in out
+    assert "Selected: step 20:" in out
     assert run.reports_file.read_text().count('"step":20,"total_steps"') == 1  # it was trained once
 
 
@@ -132,7 +132,13 @@ def test_detach_and_watch(steep, job, tmp_path):
     watched = steep("watch", "runs/job")
     assert watched.returncode == 0
     assert "step 20/20" in watched.stdout
-    assert "Selected: step 20." in watched.stdout
+    assert "Selected: step 20:" in watched.stdout
+
+
+def test_detach_answers_programs_too(steep, job, tmp_path):
+    answer = json.loads(steep("run", job, "--detach", "--json").stdout)
+    assert answer["worker"] > 0
+    wait_for(lambda: (tmp_path / answer["run"] / "stages/export.json").exists())
 
 
 def test_it_says_what_changed_since_the_last_time(steep, job):

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from steep.cli.console import LiveScreen, PlainScreen, make_screen
+from steep.cli.lines import describe
 from steep.cli.tail import Tail
 from steep.cli.view import View, sparkline
 from steep.spec.reports import CheckpointReport, EvaluationReport, NoticeReport, ProgressReport, StageReport, StepReport
@@ -115,6 +116,11 @@ def test_progress_before_training():
     )
     assert "files read" in frame
     assert "25%" in frame
+
+
+def test_a_line_of_progress_says_how_many_there_are():
+    report = ProgressReport(stage=Stage.EVALUATE, what="hold-outs scored", done=2, total=3)
+    assert describe(report, View()) == "evaluate: hold-outs scored 2 of 3 (67%)"
 
 
 def test_a_terminal_without_unicode_gets_plain_marks():

@@ -126,7 +126,7 @@ def _print_value(name: str, value: Any, console: Console) -> None:
     elif isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
         rows = value
     elif isinstance(value, Mapping):
-        rows = [{title: key, "": each} for key, each in value.items()]
+        rows = [{"": str(key).replace("_", " "), title: each} for key, each in value.items()]
     else:
         if value not in (None, [], ""):
             console.print(f"{title}: {_spell(name, value)}")
@@ -156,5 +156,5 @@ def _spell(name: str, value: Any) -> str:
 def _table(title: str, *columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title=title, title_justify="left")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i < 2 else "right")
+        table.add_column(column, justify="left" if i < 2 else "right", overflow="fold")
     return table

@@ -27,7 +27,7 @@ def scores_by_step(run: RunDirectory) -> dict[int, Score]:
     return {} if results is None else {score.step: score for score in results.scores if score.kind == "checkpoint"}
 
 
-def row_facts(row: TreeRow, scores: Mapping[int, Score]) -> dict[str, Any]:
+def row_facts(row: TreeRow, scores: Mapping[int, Score], branches: Mapping[int, Sequence[str]]) -> dict[str, Any]:
     """One checkpoint of the tree, for programs."""
     manifest = row.manifest
     score = scores.get(manifest.step)
@@ -40,6 +40,7 @@ def row_facts(row: TreeRow, scores: Mapping[int, Score]) -> dict[str, Any]:
         "depth": row.depth,
         "pinned": row.pinned,
         "is_origin": row.is_origin,
+        "branches": list(branches.get(manifest.step, ())),
         "identity": manifest.identity,
         "parent": None if manifest.parent is None else manifest.parent.model_dump(mode="json"),
         "gain": None if score is None else score.gain,
@@ -49,15 +50,15 @@ def row_facts(row: TreeRow, scores: Mapping[int, Score]) -> dict[str, Any]:
     }
 
 
-def print_tree(rows: Sequence[TreeRow], scores: Mapping[int, Score]) -> None:
-    """The tree of checkpoints as a table."""
+def print_tree(rows: Sequence[TreeRow], scores: Mapping[int, Score], branches: Mapping[int, Sequence[str]]) -> None:
+    """The tree of checkpoints as a table; scores and branches are those of the run's own line."""
     console = Console(highlight=False)
     if not rows:
         console.print("There are no checkpoints yet.")
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("checkpoint", "tokens", "saved", "size", "gain", "forgetting", ""):
-        table.add_column(name, justify="left" if name in ("checkpoint", "") else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name in ("checkpoint", "") else "right", no_wrap=name != "")
     line = "main"
     for row in rows:
         if row.line != line and row.depth > 0:
@@ -72,20 +73,28 @@ def print_tree(rows: Sequence[TreeRow], scores: Mapping[int, Score]) -> None:
             format_bytes(manifest.size_bytes),
             "-" if score is None else f"{score.gain:+.3f}",
             "-" if score is None else f"{score.forgetting:+.3f}",
-            _marks(row, score),
+            _marks(row, score, branches.get(manifest.step, ()) if row.depth == 0 else ()),
         )
     console.print(table)
+
+
+def print_selected(results: Results | None) -> None:
+    """What was selected, which may be a mix or an average and so no row of the tree."""
+    selected = None if results is None else results.selected
+    if selected is not None:
+        print(f"\nSelected: {selected.label}, gain {selected.gain:+.3f}, forgetting {selected.forgetting:+.3f}.")
 
 
 def _line_name(line: str) -> str:
     return f"branch {shown(Path(line))}" if Path(line).is_absolute() else line
 
 
-def _marks(row: TreeRow, score: Score | None) -> str:
+def _marks(row: TreeRow, score: Score | None, branches: Sequence[str]) -> str:
     marks = {
         "selected": score is not None and score.selected,
         "pinned": row.pinned,
         "branched from here": row.is_origin,
+        **{f"branch {Path(name).name} begins here": Path(name).is_absolute() for name in branches},
     }
     return ", ".join(name for name, there in marks.items() if there)
 

@@ -30,16 +30,18 @@ def _open(directory: Path) -> tuple[RunDirectory, CheckpointCatalog]:
 def list_checkpoints(directory: Path = RunArgument, json: bool = JsonOption) -> None:
     """All checkpoints as a tree: lines that were rolled back and branches stand below where they left."""
     from steep.artifacts.lineage import tree
-    from steep.cli.catalog import print_tree, row_facts, scores_by_step
+    from steep.cli.catalog import print_selected, print_tree, row_facts, scores_by_step
     from steep.cli.output import print_json
 
-    run, _ = _open(directory)
+    run, catalog = _open(directory)
     rows = tree(run)
     scores = scores_by_step(run)
+    branches = {row.manifest.step: catalog.branches(row.manifest.step) for row in rows if row.depth == 0}
     if json:
-        print_json([row_facts(row, scores if row.depth == 0 else {}) for row in rows])
+        print_json([row_facts(row, *((scores, branches) if row.depth == 0 else ({}, {}))) for row in rows])
     else:
-        print_tree(rows, scores)
+        print_tree(rows, scores, branches)
+        print_selected(run.results())
 
 
 @app.command()
@@ -92,17 +94,21 @@ def verify(
 
 
 @app.command()
-def pin(directory: Path = RunArgument, step: int = StepArgument) -> None:
+def pin(directory: Path = RunArgument, step: int = StepArgument, json: bool = JsonOption) -> None:
     """Protect a checkpoint: neither retention nor `delete` takes it away."""
+    from steep.cli.output import print_json
+
     _open(directory)[1].pin(step)
-    print(f"Checkpoint {step} is pinned.")
+    print_json({"step": step, "pinned": True}) if json else print(f"Checkpoint {step} is pinned.")
 
 
 @app.command()
-def unpin(directory: Path = RunArgument, step: int = StepArgument) -> None:
+def unpin(directory: Path = RunArgument, step: int = StepArgument, json: bool = JsonOption) -> None:
     """Take the protection away."""
+    from steep.cli.output import print_json
+
     _open(directory)[1].unpin(step)
-    print(f"Checkpoint {step} is not pinned any more.")
+    print_json({"step": step, "pinned": False}) if json else print(f"Checkpoint {step} is not pinned any more.")
 
 
 @app.command()
@@ -170,7 +176,9 @@ def compare(
 def export(
     directory: Path = RunArgument,
     step: int = StepArgument,
-    out: Path = typer.Option(..., "--out", metavar="DIR", help="Where to write the model; must not exist."),
+    out: Path = typer.Option(
+        ..., "--out", metavar="DIR", help="Where to write the model; must not exist, or be empty."
+    ),
     alpha: float | None = typer.Option(
         None,
         "--alpha",
@@ -192,7 +200,7 @@ def export(
 
     run, catalog = _open(directory)
     catalog.get(step)
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InvalidInput("exists already", where=str(out), cure="Give another --out.")
     if dtype not in (None, "bf16", "fp16", "fp32"):
         raise InvalidInput(f"there is no type {dtype!r}", where="--dtype", cure="Choose bf16, fp16 or fp32.")

@@ -73,14 +73,21 @@ def _fields(prefix: str, part: BaseModel, given: Any) -> Iterator[FieldValue]:
         known = isinstance(given, Mapping) and name in given
         below = given[name] if isinstance(given, Mapping) and name in given else None
         if isinstance(value, BaseModel):
-            shorthand = known and not isinstance(below, Mapping)  # such as `cleaning: code`: it gives all fields below
-            yield from _fields(path, value, dict.fromkeys(type(value).model_fields, below) if shorthand else below)
+            shorthand = known and not isinstance(below, Mapping)  # such as `cleaning: code`, or `base: org/name`
+            yield from _fields(path, value, _spelled_out(value) if shorthand else below)
         elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
             for i, each in enumerate(value):
                 item = below[i] if isinstance(below, list) and i < len(below) else None
                 yield from _fields(f"{path}.{i}", each, {"path": item} if isinstance(item, str) else item)
         else:
             yield _leaf(path, part, name, info, known)
+
+
+def _spelled_out(value: BaseModel) -> dict[str, Any]:
+    """The fields that a shorthand gives: those in which it differs from the defaults, or all when it names these."""
+    whole = {name: getattr(value, name) for name in type(value).model_fields}
+    defaults = {name: info.get_default(call_default_factory=True) for name, info in type(value).model_fields.items()}
+    return {name: each for name, each in whole.items() if each != defaults[name]} or whole
 
 
 def _leaf(path: str, part: BaseModel, name: str, info: Any, known: bool) -> FieldValue:
@@ -111,11 +118,18 @@ def print_explained(explanation: Explanation) -> None:
     console = Console(highlight=False)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title="The spec", title_justify="left")
     for name in ("field", "value", "", "meaning"):
-        table.add_column(name, overflow="fold")
+        table.add_column(
+            name, overflow="fold", no_wrap=name in ("field", ""), min_width=16 if name == "value" else None
+        )
+    section = ""
     for field in explanation.spec:
+        above, _, name = field.field.rpartition(".")
+        if above and above != section:  # a heading, and short names below it: whole ones would not fit a terminal
+            table.add_row(Text(above, "bold"))
+        section = above
         style = {"given": "bold", "default": "", "derived": "cyan"}[field.origin]
         value = "auto" if field.origin == "derived" else _spell(field.value)
-        table.add_row(field.field, Text(value, style), field.origin, Text(field.reason, "dim"))
+        table.add_row(f"  {name}" if above else name, Text(value, style), field.origin, Text(field.reason, "dim"))
     console.print(table)
     console.print()
     for note in explanation.notes:

@@ -18,6 +18,7 @@ def rollback(
     from steep.artifacts.lineage import rollback as roll
     from steep.artifacts.rundir import RunDirectory
     from steep.cli.output import print_json
+    from steep.cli.paths import shown
 
     run = RunDirectory.existing(directory)
     line = roll(run, step)
@@ -27,7 +28,8 @@ def rollback(
         print(f"There was nothing after step {step}; the next `steep run` goes on from it.")
     else:
         steps = ", ".join(str(one) for one in line.steps)
-        print(f"Back at step {step}. Set aside as {line.name}: {steps}. The next `steep run` goes on from step {step}.")
+        place = shown(run.checkpoints / line.name)
+        print(f"Back at step {step}. Set aside in {place}: {steps}. The next `steep run` goes on from step {step}.")
 
 
 def branch(

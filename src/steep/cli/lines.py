@@ -21,8 +21,8 @@ def describe(report: Report, view: View) -> str:
         case StageReport():
             return _stage(report)
         case ProgressReport():
-            share = f" ({report.done / report.total:.0%})" if report.total else ""
-            return f"{report.stage}: {report.what} {format_tokens(report.done)}{share}"
+            of = f" of {format_tokens(report.total)} ({report.done / report.total:.0%})" if report.total else ""
+            return f"{report.stage}: {report.what} {format_tokens(report.done)}{of}"
         case StepReport():
             return _step(report, view)
         case EvaluationReport():

@@ -46,6 +46,8 @@ def run(
 
 def work(run: RunDirectory, spec: JobSpec, *, until: Stage | None, detach: bool = False, json: bool = False) -> None:
     """Take `spec` to a run directory and see it through; raises how it ended unless that was well."""
+    import shlex
+
     from rich.console import Console
 
     from steep.cli import launch
@@ -64,7 +66,10 @@ def work(run: RunDirectory, spec: JobSpec, *, until: Stage | None, detach: bool 
             run.write_spec(spec)
         if detach:
             worker = launch.start_worker(run, until=until)
-            say(f"Worker {worker.pid} is at work; `steep watch {shown(run.path)}` shows it.")
+            if json:
+                print_json({"run": str(run.path), "worker": worker.pid})
+            else:
+                say(f"Worker {worker.pid} is at work; `steep watch {shlex.quote(shown(run.path))}` shows it.")
             return
         error = follow(run, console, lambda: launch.start_worker(run, until=until))
     if error is not None:

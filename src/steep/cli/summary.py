@@ -50,7 +50,7 @@ def show(run: RunDirectory, console: Console) -> None:
     selected = results.selected
     if selected is not None:
         reason = results.selection_reason.removeprefix(f"{selected.label}: ")
-        console.print(Text(f"\nSelected: {selected.label}.", "bold"), Text(reason))
+        console.print(Text.assemble((f"\nSelected: {selected.label}: ", "bold"), reason))
         console.print(
             f"Gain {selected.gain:+.3f} bits per byte on your text; forgetting {selected.forgetting:+.3f} "
             f"on the worst general text (budget {results.forgetting_budget:g}).",
@@ -69,9 +69,11 @@ def table(results: Results) -> Table:
 
     drawn = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title="Bits per byte", title_justify="left")
     for i, header in enumerate(HEADERS):
-        drawn.add_column(header, justify="right" if 0 < i < 6 else "left")
+        left = i in (0, 6)
+        drawn.add_column(header, justify="left" if left else "right", no_wrap=i < 6, overflow="fold")
     for cells, score in zip(rows(results), results.scores, strict=True):
-        drawn.add_row(*cells, style="bold green" if score.selected else None)
+        mark = "*" if score.selected else ""  # the sentence below names it; the word would not fit a narrow terminal
+        drawn.add_row(*cells[:-1], mark, style="bold green" if score.selected else None)
     tasks = [score for score in results.scores if score.tasks]
     if tasks:
         drawn.caption = "\n".join(
