@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from steep.artifacts.files import hash_text, write_atomic
+from steep.spec.errors import Stopped
 from steep.spec.job import JobSpec
 from steep.spec.stages import Stage
 from steep.worker.context import Context
@@ -43,7 +46,7 @@ def work(context: Context) -> dict[str, Any]:
     """Train a tokenizer where the job asks for one, then prepare the corpus."""
     from steep.corpus.prepare import prepare
 
-    progress = context.progress(Stage.PREPARE)
+    progress = _progress(context)
     scratch = context.spec.base.from_scratch
     if scratch is not None and scratch.tokenizer is None:
         _make_tokenizer(context, scratch.vocab_size)
@@ -56,6 +59,18 @@ def work(context: Context) -> dict[str, Any]:
         "train_tokens": sum(len(dataset) for dataset in corpus.train.values()),
         "holdout_tokens": sum(len(dataset) for dataset in corpus.holdout.values()),
     }
+
+
+def _progress(context: Context) -> Callable[[str, float, float | None], None]:
+    """Progress that hears a request to stop: parts that are finished are kept, so the preparation goes on from them."""
+    tell = context.progress(Stage.PREPARE)
+
+    def report(what: str, done: float, total: float | None) -> None:
+        tell(what, done, total)
+        if reason := context.should_stop():
+            raise Stopped(f"stopped while preparing: {reason}", cure="Run the same command to go on.")
+
+    return report
 
 
 def _task_texts(context: Context) -> list[str]:
@@ -76,10 +91,26 @@ def _make_tokenizer(context: Context, vocab_size: int) -> None:
     from steep.corpus.vocabulary import train_tokenizer
 
     out = Path(context.tokenizer)
-    if (out / "tokenizer.json").exists():
+    made_of, wanted = out.with_name("tokenizer.made-of"), _made_of(context, vocab_size)
+    if (out / "tokenizer.json").exists() and made_of.exists() and made_of.read_text() == wanted:
         return
     context.notice("tokenizer", f"training a byte-level BPE of {vocab_size} entries on the corpus")
+    made_of.unlink(missing_ok=True)
     train_tokenizer(_texts(context), vocab_size, out)
+    write_atomic(made_of, wanted)
+
+
+def _made_of(context: Context, vocab_size: int) -> str:
+    """Fingerprint of what the tokenizer is trained on: another one trains it again."""
+    from steep.corpus.sources import list_files, name_sources
+
+    sources = name_sources(list(context.spec.corpus.sources))
+    files = [
+        (file.path, file.size_bytes, file.version, source.model_dump(mode="json", exclude={"name", "weight"}))
+        for name, source in sources.items()
+        for file in list_files(name, source)
+    ]
+    return hash_text(json.dumps([vocab_size, files]))
 
 
 def _texts(context: Context) -> Iterator[str]:

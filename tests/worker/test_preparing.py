@@ -1,0 +1,84 @@
+"""The stages before training: what they make anew when the job changes, what they keep, and that they can be stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.worker.conftest import MakeContext, Recorder
+
+from steep.planning.facts import Facts
+from steep.planning.recipe import derive
+from steep.spec.errors import Stopped
+from steep.train import pace
+from steep.worker import assess, prepare, train
+from steep.worker.context import Context
+
+FACTS = Facts(
+    parameters=10_000, context_tokens=128, hidden_size=16, num_layers=1, vocab_size=300, train_tokens=100_000,
+    memory_bytes=1 << 30,
+)  # fmt: skip
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """A folder with enough text to train a tokenizer on."""
+    folder = tmp_path / "text"
+    folder.mkdir()
+    for number in range(8):
+        lines = [f"Document {number} says in its line {line} that {line * line} is a square.\n" for line in range(60)]
+        (folder / f"{number}.txt").write_text("".join(lines))
+    return folder
+
+
+def scratch(text: Path, vocab_size: int) -> dict[str, Any]:
+    return {
+        "base": {"from_scratch": {"vocab_size": vocab_size}}, "corpus": {"sources": [str(text)]}, "replay": "none",
+    }  # fmt: skip
+
+
+def entries(context: Context) -> int:
+    return len(json.loads(Path(context.tokenizer, "tokenizer.json").read_bytes())["model"]["vocab"])
+
+
+def test_a_tokenizer_is_trained_again_when_what_it_is_made_of_changes(
+    make_context: MakeContext, heard: Recorder, text: Path
+) -> None:
+    first = make_context(**scratch(text, 280))
+    for _ in range(2):
+        prepare._make_tokenizer(first, 280)
+    assert (entries(first), heard.codes()) == (280, ["tokenizer"])
+    prepare._make_tokenizer(make_context(**scratch(text, 300)), 300)
+    assert entries(first) == 300
+    (text / "8.txt").write_text("wholly different words " * 100)
+    prepare._make_tokenizer(make_context(**scratch(text, 300)), 300)
+    assert heard.codes() == ["tokenizer"] * 3
+
+
+def test_a_request_to_stop_is_heard_while_preparing(make_context: MakeContext, text: Path) -> None:
+    stopped = make_context(should_stop=lambda: "SIGTERM was received", **scratch(text, 280))
+    with pytest.raises(Stopped, match="while preparing"):
+        prepare.work(stopped)
+    assert not prepare.there(stopped)
+    again = make_context(**scratch(text, 280))
+    assert prepare.work(again)["train_tokens"] > 0
+    assert prepare.there(again)
+
+
+def test_a_measured_speed_is_kept_for_what_it_was_measured_on(
+    make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a budget in time would have other steps after each change of the spec, and training would begin anew."""
+    speeds = iter((100.0, 200.0, 300.0))
+    monkeypatch.setattr(pace, "measure_pace", lambda setup: next(speeds))
+    monkeypatch.setattr(train, "training_setup", lambda context, recipe: None)
+
+    def measured(**training: Any) -> float:
+        context = make_context(training={"budget": "1 h", **training}, checkpoints={"keep_last": len(training) + 1})
+        return assess._pace(context, derive(context.spec, FACTS))
+
+    assert measured() == 100.0
+    assert measured(learning_rate=1e-4) == 100.0
+    assert measured(method="lora") == 200.0
