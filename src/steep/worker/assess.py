@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steep.artifacts.files import write_atomic
+from steep.artifacts.files import hash_text, write_atomic
 from steep.planning.advice import advise, describe_texts, is_instruct
 from steep.planning.disk import check_disk, estimate_disk
 from steep.planning.facts import Facts
@@ -119,16 +119,31 @@ def _facts(context: Context, model: PreTrainedModel) -> Facts:
 
 
 def _pace(context: Context, recipe: Recipe) -> float:
-    """Measured training speed, which a budget in time must know; on the corpus alone, as replay is not there yet."""
+    """Measured training speed, which a budget in time must know; on the corpus alone, as replay is not there yet.
+
+    It is kept: another measurement would give another number of steps, and so make what was trained before foreign.
+    """
     from steep.train.pace import measure_pace
     from steep.worker.train import training_setup
 
+    file, measured_on = context.run.base / "pace.json", _paced(context, recipe)
+    known = json.loads(file.read_bytes()) if file.exists() else {}
+    if known.get("measured_on") == measured_on:
+        return float(known["tokens_per_second"])
     progress = context.progress(Stage.ASSESS)
     progress("measuring the training speed", 0, 1)
     alone = recipe.model_copy(update={"replay_share": 0.0})
     pace = measure_pace(training_setup(context, alone))
     progress("measuring the training speed", 1, 1)
+    write_atomic(file, json.dumps({"measured_on": measured_on, "tokens_per_second": pace}))
     return pace
+
+
+def _paced(context: Context, recipe: Recipe) -> str:
+    """Fingerprint of all that the job says about how fast it trains."""
+    speed = {"lora", "precision", "compile", "sequence_tokens"}
+    given = context.spec.training.model_dump_json(include={"microbatch_sequences", "activation_checkpointing"})
+    return hash_text(context.weights_fingerprint, context.device.type, recipe.model_dump_json(include=speed), given)
 
 
 def _free_bytes(path: Path) -> int:
