@@ -195,6 +195,7 @@ def test_overrides(tmp_path):
         ("training.learning_rate", "does not set anything"),
         ("=3", "does not set anything"),
         ("name.first=3", "holds a plain value"),
+        ("training.learning_rate=[1", "is no value"),
     ],
 )
 def test_an_override_that_sets_nothing(tmp_path, override, told):

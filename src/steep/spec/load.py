@@ -72,7 +72,11 @@ def _override(values: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise InvalidSpec(f"{key!r} goes through {parent!r}, which holds a plain value", where="--set")
         node = child
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = f"--set {key}"
+        raise InvalidSpec(f"{text!r} is no value: {error}", where=where, cure="Write it as in the job file.") from None
     if isinstance(value, str):  # YAML 1.1 reads 1e-5 as text, people mean a number
         with contextlib.suppress(ValueError):  # else it is text after all
             value = float(value)
