@@ -53,9 +53,8 @@ def test_list(call, run):
 
 def test_a_branch_shows_where_it_begins(call, run):
     assert call("branch", run.path, "--from", 20, "--name", "slower")[0] == 0
-    (line,) = [line for line in call("checkpoints", "list", run.path)[1].splitlines() if "begins here" in line]
+    (line,) = [line for line in call("checkpoints", "list", run.path)[1].splitlines() if "branch slower" in line]
     assert "step 20" in line
-    assert "slower" in line
     rows = json.loads(call("checkpoints", "list", run.path, "--json")[1])
     assert [(row["step"], len(row["branches"])) for row in rows] == [(10, 0), (20, 1), (30, 0)]
 
@@ -154,6 +153,14 @@ def test_rollback_sets_aside_and_branch_goes_on(call, run, tmp_path):
     assert branch.spec().name == "slower"
     assert CheckpointCatalog(branch.checkpoints).verify(10).tokens_seen == 81920
     assert call("branch", run.path, *arguments)[0] == 2  # it is there already
+
+
+def test_watching_what_nobody_works_on_speaks_of_no_killing(call, run):
+    assert call("rollback", run.path, "--to", 10)[0] == 0
+    code, _, err = call("watch", run.path)
+    assert code == 3
+    assert "nobody works on it" in err
+    assert "killed" not in err
 
 
 def test_a_branch_keeps_its_weights(call, run):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from steep.cli.accounting import print_accounting
+
 
 def test_inspect_accounts_for_the_corpus_and_trains_nothing(steep, job, tmp_path):
     done = steep("corpus", "inspect", job, "--dir", "run", "--json")
@@ -32,6 +34,16 @@ def test_inspect_keeps_to_a_cache_and_tells_people(steep, job, tmp_path):
     assert list(place.parent.iterdir()) == [place]  # the same corpus: the same place
     steep("corpus", "inspect", job, "--set", "corpus.holdout=5%")
     assert len(list(place.parent.iterdir())) == 2
+
+
+def test_names_are_whole_on_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    row = {"role": "corpus", "files": 60, "documents": 60, "bytes_read": 1_460_000, "bytes_kept": 1_460_000}
+    row |= {"bytes_dropped": 0, "tokens": 565_462, "bytes_per_token": 2.59}
+    print_accounting({"split": [], "drop_examples": [], "sources": {"handbook": row}})
+    out = capsys.readouterr().out
+    assert {"handbook", "documents", "565,462"} <= set(out.split())
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_a_bad_corpus_is_exit_code_2(steep, job):

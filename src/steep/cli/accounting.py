@@ -156,5 +156,6 @@ def _spell(name: str, value: Any) -> str:
 def _table(title: str, *columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title=title, title_justify="left")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i < 2 else "right", overflow="fold")
+        # only headings of several words give way on a narrow terminal
+        table.add_column(column, justify="left" if i < 2 else "right", overflow="fold", no_wrap=" " not in column)
     return table

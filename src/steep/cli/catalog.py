@@ -94,7 +94,7 @@ def _marks(row: TreeRow, score: Score | None, branches: Sequence[str]) -> str:
         "selected": score is not None and score.selected,
         "pinned": row.pinned,
         "branched from here": row.is_origin,
-        **{f"branch {Path(name).name} begins here": Path(name).is_absolute() for name in branches},
+        **{f"branch {Path(name).name}": Path(name).is_absolute() for name in branches},
     }
     return ", ".join(name for name, there in marks.items() if there)
 

@@ -118,7 +118,13 @@ def _silent_death(run: RunDirectory, returncode: int | None) -> SteepError:
     log = str(run.path / "worker.log")
     if returncode is not None and returncode >= 0:
         return SteepError(f"the worker ended with code {returncode} and said nothing", where=log, cure="Read that log.")
-    how = "was killed" if returncode is None else f"was killed by {signal.Signals(-returncode).name}"
+    if returncode is None:  # it was killed, or the run was rolled back or branched and nothing has begun since
+        error = SteepError(
+            "is not done, and nobody works on it", where=str(run.path), cure="`steep run` goes on where it was."
+        )
+        error.exit_code = EXIT_STOPPED
+        return error
+    how = f"was killed by {signal.Signals(-returncode).name}"
     memory = " If nobody killed it, memory ran out: see `training.microbatch_sequences`." if returncode == -9 else ""
     error = SteepError(f"the worker {how}", where=log, cure=f"The same command goes on where it was.{memory}")
     error.exit_code = EXIT_FAILED if returncode == -9 else EXIT_STOPPED
