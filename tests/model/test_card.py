@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,13 @@ def test_everything_measured_stands_there(line: str) -> None:
 def test_a_mix_says_so() -> None:
     row = ROW.model_copy(update={"kind": "interpolation", "alpha": 0.7})
     assert "0.7 of checkpoint 40 and 0.3 of the base" in model_card(replace(FACTS, row=row))
+
+
+def test_a_gain_that_was_not_measured_is_no_number() -> None:
+    row = ROW.model_copy(update={"domain_bpb": math.nan, "gain": math.nan, "domain": {}})
+    card = model_card(replace(FACTS, row=row))
+    assert "What it gained on text of its domain was not measured." in card
+    assert "nan" not in card
 
 
 def test_a_model_from_random_weights_has_no_base() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,9 @@ def show(run: RunDirectory, console: Console) -> None:
     if selected is not None:
         reason = results.selection_reason.removeprefix(f"{selected.label}: ")
         console.print(Text.assemble((f"\nSelected: {selected.label}: ", "bold"), reason))
+        gain = f"{selected.gain:+.3f} bits per byte on your text" if math.isfinite(selected.gain) else "not measured"
         console.print(
-            f"Gain {selected.gain:+.3f} bits per byte on your text; forgetting {selected.forgetting:+.3f} "
+            f"Gain {gain}; forgetting {selected.forgetting:+.3f} "
             f"on the worst general text (budget {results.forgetting_budget:g}).",
             highlight=False,
         )

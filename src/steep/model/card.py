@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -97,8 +98,11 @@ def _summary(facts: CardFacts) -> str:
         )
     elif row.kind == "average":
         made += f"; its weights are an average over the last steps before step {row.step}"
-    gained = f"On text of its domain it needs {_bpb(row.domain_bpb)} bits per byte, {_bpb(abs(row.gain))} "
-    gained += f"{'less' if row.gain >= 0 else 'more'} than before."
+    if math.isfinite(row.gain):
+        gained = f"On text of its domain it needs {_bpb(row.domain_bpb)} bits per byte, {_bpb(abs(row.gain))} "
+        gained += f"{'less' if row.gain >= 0 else 'more'} than before."
+    else:
+        gained = "What it gained on text of its domain was not measured."
     if facts.base is None or not row.general:
         return f"{made}.\n\n{gained}"
     worse = f"On general text it forgot {row.forgetting:+.3f} bits per byte at worst"
