@@ -117,3 +117,11 @@ def test_the_lock_holds_within_a_process_too_and_ends_with_its_block(tmp_path: P
         raise ValueError("work")
     with run.lock():
         pass
+
+
+def test_a_file_where_the_run_should_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine")
+    for place in (tmp_path / "notes", tmp_path / "notes" / "below"):
+        with pytest.raises(InvalidInput, match="cannot be used as a run directory"), RunDirectory(place).lock():
+            pass
+    assert (tmp_path / "notes").read_text() == "mine"

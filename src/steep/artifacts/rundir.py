@@ -112,11 +112,19 @@ class RunDirectory:
 
         Raises:
             RunBusy: another process holds it.
+            InvalidInput: no directory can be made there, or nothing may be written in it.
             OutOfSpace: the disk is full.
         """
-        with full_disk_stops(self.path):
-            make_directory(self.path)
-            stream = open(self.path / "lock", "a+b", buffering=0)  # noqa: SIM115 - closed below
+        try:
+            with full_disk_stops(self.path):
+                make_directory(self.path)
+                stream = open(self.path / "lock", "a+b", buffering=0)  # noqa: SIM115 - closed below
+        except OSError as error:
+            raise InvalidInput(
+                f"cannot be used as a run directory ({error.strerror})",
+                where=str(self.path),
+                cure="Choose another --dir, or mend the rights there.",
+            ) from error
         with stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
