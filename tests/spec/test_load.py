@@ -244,3 +244,23 @@ def test_paths_are_those_of_the_file(tmp_path, monkeypatch):
 def test_a_hub_id_stays_one(tmp_path):
     spec = load_spec(write(tmp_path / "job.yaml", yaml.safe_dump(changed(base="org/name@main"))))
     assert spec.base.model == "org/name@main"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "training.betas=[0.9,1.5]",
+        "evaluation.interpolate=[1.5]",
+        "deadline=-5",
+        "training.budget=1e400 steps",
+    ],
+)
+def test_a_number_that_would_fail_later_is_refused_at_once(tmp_path, override):
+    with pytest.raises(InvalidSpec, match=override.partition("=")[0]):
+        load_spec(write(tmp_path / "job.yaml", yaml.safe_dump(SMALL)), overrides=[override])
+
+
+def test_a_byte_order_mark_is_no_part_of_a_job(tmp_path):
+    text = 'name = "job"\nbase = "org/m"\ncorpus = {sources = ["/text"]}\n'
+    (tmp_path / "job.toml").write_text(text, encoding="utf-8-sig")
+    assert load_spec(tmp_path / "job.toml").name == "job"

@@ -182,6 +182,8 @@ def _auto(value: Any) -> Any:
     return None if value == "auto" else value
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Alpha = Annotated[float, Field(ge=0, le=1)]
 Auto = BeforeValidator(_auto, json_schema_input_type=Literal["auto"] | float)
 
 
@@ -208,7 +210,7 @@ class Training(Part):
     decay: Share | None = Field(None, description="Share of steps that lower the rate at the end (WSD).")
     final_rate: Share = Field(0.0, description="Rate at the end as a share of the peak.")
     weight_decay: float = Field(0.1, ge=0, description="AdamW's decoupled decay, of matrices only.")
-    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's averages of gradient and squared gradient.")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.95), description="AdamW's averages of gradient and squared gradient.")
     clip_norm: float = Field(1.0, gt=0, description="Gradients of a larger norm are scaled down to this.")
     method: Annotated[Method, BeforeValidator(_method, json_schema_input_type=str | Method)] = Field(
         Method(), description="`full`, `lora`, or `lora: {rank: ...}`."
@@ -252,7 +254,7 @@ class Evaluation(Part):
     )
     max_tokens: Tokens = Field(100_000, gt=0, description="Tokens scored of each hold-out at most.")
     forgetting_budget: float = Field(0.02, ge=0, description="Bits per byte that the worst general hold-out may lose.")
-    interpolate: tuple[float, ...] = Field(
+    interpolate: tuple[Alpha, ...] = Field(
         (0.5, 0.7, 0.85), description="Shares of the checkpoint in mixes with the base."
     )
 
@@ -272,5 +274,5 @@ class JobSpec(Part):
     training: Training = Field(Training(), description="How to train.")
     checkpoints: Checkpoints = Field(Checkpoints(), description="When checkpoints are saved and which are kept.")
     evaluation: Evaluation = Field(Evaluation(), description="What is measured, and how much may be forgotten.")
-    deadline: Seconds | None = Field(None, description="Stop in good order after this much time.")
+    deadline: Seconds | None = Field(None, gt=0, description="Stop in good order after this much time.")
     seed: int = Field(17, ge=0, lt=2**32, description="Of data order, dropout, sampling and new weights.")

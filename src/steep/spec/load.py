@@ -32,7 +32,7 @@ def load_spec(path: Path, *, overrides: Sequence[str] = ()) -> JobSpec:
 def read_values(path: Path, *, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The plain values of a job file with the overrides applied, before they are validated. See `load_spec`."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except FileNotFoundError:
         raise InvalidSpec("there is no such job file", where=str(path), cure="Check the path.") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -5,6 +5,7 @@ Each parser takes what YAML gives (a string or a number) and returns a plain num
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -29,7 +30,10 @@ def _split(text: str, example: str) -> tuple[float, str, str]:
     if match is None:
         raise ValueError(f"{text!r} is not a quantity; write it like {example}")
     number, first, second = match.groups()
-    return float(number.replace("_", "").replace(",", "")), first, second
+    amount = float(number.replace("_", "").replace(",", ""))
+    if not math.isfinite(amount):
+        raise ValueError(f"{text!r} is more than can be counted; write it like {example}")
+    return amount, first, second
 
 
 def parse_tokens(value: Any) -> int:
