@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from rich.console import Console
 from tests.cli.standin import results
 
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.rundir import RunDirectory
+from steep.cli.summary import show
 from steep.spec.load import parse_spec
 
 SPEC = parse_spec({"name": "trunk", "base": "org/model", "corpus": {"sources": ["/text"]}})
@@ -70,6 +72,17 @@ def test_an_export_over_a_file_is_refused(call, run, tmp_path):
     assert code == 2
     assert "exists already" in err
     assert (tmp_path / "model").read_text() == "mine"
+
+
+@pytest.mark.parametrize("general", [{"novels": 1.2}, {}])
+def test_a_summary_speaks_of_forgetting_only_where_it_was_measured(run, capsys, general):
+    there = results()
+    scores = tuple(score.model_copy(update={"general": general}) for score in there.scores)
+    run.results_file.write_text(there.model_copy(update={"scores": scores}).model_dump_json())
+    show(run, Console(width=160))
+    out = capsys.readouterr().out
+    assert "Gain +0.500" in out
+    assert ("on the worst general text" in out) is bool(general)
 
 
 def test_show(call, run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -82,7 +83,8 @@ def print_selected(results: Results | None) -> None:
     """What was selected, which may be a mix or an average and so no row of the tree."""
     selected = None if results is None else results.selected
     if selected is not None:
-        print(f"\nSelected: {selected.label}, gain {selected.gain:+.3f}, forgetting {selected.forgetting:+.3f}.")
+        gain = f"{selected.gain:+.3f}" if math.isfinite(selected.gain) else "not measured"
+        print(f"\nSelected: {selected.label}, gain {gain}, forgetting {selected.forgetting:+.3f}.")
 
 
 def _line_name(line: str) -> str:

@@ -53,11 +53,12 @@ def show(run: RunDirectory, console: Console) -> None:
         reason = results.selection_reason.removeprefix(f"{selected.label}: ")
         console.print(Text.assemble((f"\nSelected: {selected.label}: ", "bold"), reason))
         gain = f"{selected.gain:+.3f} bits per byte on your text" if math.isfinite(selected.gain) else "not measured"
-        console.print(
-            f"Gain {gain}; forgetting {selected.forgetting:+.3f} "
-            f"on the worst general text (budget {results.forgetting_budget:g}).",
-            highlight=False,
+        forgotten = (
+            f"; forgetting {selected.forgetting:+.3f} on the worst general text (budget {results.forgetting_budget:g})"
+            if selected.general
+            else ""  # a new model has nothing to forget
         )
+        console.print(f"Gain {gain}{forgotten}.", highlight=False)
     for warning in results.warnings:
         console.print(Text(f"Warning: {warning}", "yellow"))
     for completion in results.completions:
