@@ -169,3 +169,14 @@ def test_a_full_disk_pauses_and_what_was_said_stays(small_disk: Path) -> None:
         reports.notice(NoticeReport(code="after", message="there is room"))
     codes = [one.code for one in read(path) if one.kind == "notice"]
     assert (codes[0], codes[-1]) == ("before", "after")
+
+
+def test_while_the_disk_is_full_only_whole_lines_stand_and_it_closes(small_disk: Path) -> None:
+    path = small_disk / "run" / "reports.jsonl"
+    with opened(path) as reports:
+        fill(small_disk)
+        with pytest.raises(OutOfSpace):
+            for number in range(100):
+                reports.notice(NoticeReport(code="during", message=f"{number} " * 700))
+        assert path.read_bytes().endswith(b"}\n")
+    assert all(one.kind == "notice" for one in read(path))

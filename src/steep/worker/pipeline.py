@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from typing import Any, Protocol
 
 from steep.artifacts.files import hash_text
-from steep.spec.errors import Stopped
+from steep.spec.errors import OutOfSpace, Stopped
 from steep.spec.reports import StageReport
 from steep.spec.stages import ORDER, Stage
 from steep.worker.context import Context
@@ -73,7 +74,8 @@ def run_stage(context: Context, stage: Stage, work: StageWork) -> None:
         outputs = work.work(context)
     except BaseException as error:
         seconds = time.monotonic() - started
-        context.observer.stage(StageReport(stage=stage, event="failed", seconds=seconds, detail=str(error)))
+        with suppress(OutOfSpace):  # what went wrong in the first place is to be told
+            context.observer.stage(StageReport(stage=stage, event="failed", seconds=seconds, detail=str(error)))
         raise
     context.run.complete(stage, fingerprint, outputs)
     context.observer.stage(StageReport(stage=stage, event="completed", seconds=time.monotonic() - started))

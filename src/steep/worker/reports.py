@@ -5,6 +5,7 @@ The run directory comes first: whatever watches a run (console, charts, the serv
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class RunReports:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._mend_torn_tail(path)
         self._sequence = _count_lines(path)
-        self._stream = open(path, "a", encoding="utf-8")  # noqa: SIM115 - lives as long as the run
+        self._stream = open(path, "ab", buffering=0)  # noqa: SIM115 - lives as long as the run
         self._path = path
         self._last_progress: dict[str, float] = {}
 
@@ -69,9 +70,15 @@ class RunReports:
     def _append(self, report: Report) -> None:
         numbered = report.model_copy(update={"time": time.time(), "sequence": self._sequence})
         self._sequence += 1
+        line = numbered.model_dump_json(exclude_none=True).encode() + b"\n"
+        whole = self._stream.seek(0, os.SEEK_END)
         with full_disk_stops(self._path):
-            self._stream.write(numbered.model_dump_json(exclude_none=True) + "\n")
-            self._stream.flush()
+            try:
+                while line:
+                    line = line[self._stream.write(line) :]
+            except OSError:
+                self._stream.truncate(whole)  # half a line would swallow the next report
+                raise
 
     @staticmethod
     def _mend_torn_tail(path: Path) -> None:
