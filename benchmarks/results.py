@@ -81,7 +81,7 @@ class Trial:
         self.directory.mkdir(parents=True, exist_ok=True)
         job = self.directory.with_suffix(".yaml")
         job.write_text(yaml.safe_dump(self.job(), sort_keys=False))
-        command = [sys.executable, "-m", "steep.cli.main", "run", str(job), "--dir", str(self.directory)]
+        command = [str(Path(sys.executable).with_name("steep")), "run", str(job), "--dir", str(self.directory)]
         subprocess.run(command, check=True)
 
     def results(self) -> dict[str, Any] | None:

@@ -176,8 +176,12 @@ def test_while_the_disk_is_full_only_whole_lines_stand_and_it_closes(small_disk:
     with opened(path) as reports:
         filler = fill(small_disk)
         os.truncate(filler, filler.stat().st_size - 3 * 4096)
-        with pytest.raises(OutOfSpace):
+
+        def go_on() -> None:
             for number in range(100):
                 reports.notice(NoticeReport(code="during", message=f"{number} " * 700))
+
+        with pytest.raises(OutOfSpace):
+            go_on()
         assert path.read_bytes().endswith(b"}\n")
     assert all(one.kind == "notice" for one in read(path))
