@@ -127,3 +127,11 @@ def test_formatted_bytes_parse_back_to_three_digits(size):
 )
 def test_format_seconds(seconds, text):
     assert format_seconds(seconds) == text
+
+
+def test_a_bare_m_is_neither_minutes_nor_millions() -> None:
+    with pytest.raises(ValueError, match="minutes or millions"):
+        parse_budget("10 m")
+    with pytest.raises(ValueError, match="minutes or millions"):
+        parse_interval("10m")
+    assert parse_budget("10M") == (10_000_000.0, "tokens")

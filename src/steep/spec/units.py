@@ -103,6 +103,8 @@ def parse_budget(value: Any) -> tuple[float, BudgetUnit]:
         return float(parse_tokens(value)), "tokens"
     if len(words) == 1 and words[0] in _SECONDS:
         return parse_seconds(value), "seconds"
+    if first == "m" and not second:
+        raise ValueError(f"{value!r} may be minutes or millions; write '10 min' or '10M tokens'")
     if len(words) == 1 and words[0] in _SCALES and words[0] not in _SECONDS:
         return float(parse_tokens(value)), "tokens"
     raise ValueError(f"{value!r} is not a budget; write '2 epochs', '300M tokens', '500 steps' or '2 h'")
