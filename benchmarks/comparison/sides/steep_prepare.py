@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steep.corpus.prepare import prepare
-
 from comparison.sides.said import answer, arguments, seconds_since_start
+from steep.corpus.prepare import prepare
 from steep.spec.job import JobSpec
 
 
