@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from steep.spec.service import Service
 from steep.spec.units import Budget, Interval, Seconds, Share, Tokens
 
 
@@ -275,4 +276,5 @@ class JobSpec(Part):
     checkpoints: Checkpoints = Field(Checkpoints(), description="When checkpoints are saved and which are kept.")
     evaluation: Evaluation = Field(Evaluation(), description="What is measured, and how much may be forgotten.")
     deadline: Seconds | None = Field(None, gt=0, description="Stop in good order after this much time.")
+    service: Service = Field(Service(), description="For the service alone: project, priority, GPUs, limits, alerts.")
     seed: int = Field(17, ge=0, lt=2**32, description="Of data order, dropout, sampling and new weights.")

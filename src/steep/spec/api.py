@@ -1,0 +1,392 @@
+"""What goes over the wire: requests and responses of the HTTP API under `/api/v1`.
+
+Times are seconds since the epoch, sizes are bytes, durations are seconds. A server only ever adds fields; a client passes
+over those that it does not know, so responses allow extras and requests do not.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from steep.spec.job import JobSpec
+from steep.spec.reports import Report
+from steep.spec.service import Limits
+from steep.spec.states import Standing
+
+Item = TypeVar("Item")
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
+
+
+class Problem(_View):
+    """What went wrong (RFC 9457, `application/problem+json`), which field it concerns, and what to do about it."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str = ""
+    code: str = Field("", description="Short stable name for programs, such as `invalid_spec`.")
+    field: str | None = Field(None, description="Path of the field concerned, such as `corpus.sources.0.path`.")
+    cure: str | None = None
+
+
+class Page(_View, Generic[Item]):
+    """A page of a list."""
+
+    items: tuple[Item, ...]
+    page: int = Field(1, ge=1)
+    page_size: int = 50
+    has_more: bool = False
+    total: int | None = Field(None, description="Only where `include_total` asked for it.")
+
+
+# ---------------------------------------------------------------------------------------------------------------- jobs
+
+
+class JobRequest(_Request):
+    """A new job. What the service needs to know stands in `spec.service`."""
+
+    spec: JobSpec
+
+
+class JobChange(_Request):
+    """What may be changed of a job while it lives."""
+
+    priority: int | None = Field(None, ge=-100, le=100)
+    tags: tuple[str, ...] | None = None
+    limits: Limits | None = None
+
+
+class CloneRequest(_Request):
+    """A new job like another. `set` holds changed fields by dotted path."""
+
+    name: str | None = None
+    set: dict[str, Any] = Field(default_factory=dict)
+
+
+class BranchRequest(_Request):
+    """A new job that goes on from another's checkpoint. `set` holds changed fields by dotted path."""
+
+    step: int = Field(ge=0)
+    name: str | None = None
+    set: dict[str, Any] = Field(default_factory=dict)
+
+
+class RollbackRequest(_Request):
+    """Go back to a checkpoint; later ones are set aside."""
+
+    step: int = Field(ge=0)
+
+
+class Progress(_View):
+    """How far a job is."""
+
+    stage: str | None = None
+    what: str = ""
+    done: float | None = None
+    total: float | None = None
+    step: int = 0
+    total_steps: int | None = None
+    tokens_seen: int = 0
+    loss: float | None = None
+    tokens_per_second: float | None = None
+    mfu: float | None = None
+    eta_seconds: float | None = Field(None, description="Of the stage in work.")
+    updated_at: float | None = None
+
+
+class Cost(_View):
+    """What a job has used and what that costs."""
+
+    gpu_seconds: float = 0.0
+    work_seconds: float = 0.0
+    amount: float = 0.0
+    currency: str = "USD"
+    stored_bytes: int = 0
+    expected_amount: float | None = Field(None, description="At the end, at the speed so far.")
+
+
+class Outcome(_View):
+    """What a job came to, as far as it is known."""
+
+    selected_step: int | None = None
+    gain: float | None = None
+    forgetting: float | None = None
+    forgetting_budget: float | None = None
+    selection_reason: str = ""
+    has_export: bool = False
+
+
+class JobView(_View):
+    """A job as its owner sees it."""
+
+    id: str
+    name: str
+    project: str
+    tags: tuple[str, ...] = ()
+    base: str
+    standing: Standing
+    priority: int = 0
+    position: int | None = Field(None, description="Place in the queue, from 1; only while it waits.")
+    estimated_start: float | None = None
+    progress: Progress = Progress()
+    cost: Cost = Cost()
+    limits: Limits = Limits()
+    outcome: Outcome = Outcome()
+    attempts: int = 0
+    parent: str | None = Field(None, description="Id of the job that this one branched from.")
+    created_by: str = ""
+    created_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+
+
+class JobDetail(JobView):
+    """A job with its spec, its attempts and its newest notices."""
+
+    spec: JobSpec
+    attempt_list: tuple[AttemptView, ...] = ()
+
+
+class AttemptView(_View):
+    """One execution of a job."""
+
+    number: int
+    standing: Standing
+    backend: str = ""
+    devices: tuple[str, ...] = ()
+    started_at: float
+    ended_at: float | None = None
+    exit_code: int | None = None
+    error: Problem | None = None
+
+
+class Plan(_View):
+    """The answer to a dry run: what a job would take, before anyone pays."""
+
+    valid: bool = True
+    tokens: int | None = None
+    steps: int | None = None
+    memory_bytes: int | None = None
+    seconds: float | None = None
+    cost: float | None = None
+    currency: str = "USD"
+    decisions: tuple[dict[str, str], ...] = Field((), description="Every derived number: field, value, reason.")
+    warnings: tuple[str, ...] = ()
+
+
+# --------------------------------------------------------------------------------------------------------- checkpoints
+
+
+class CheckpointView(_View):
+    """A checkpoint in the catalog."""
+
+    job_id: str
+    step: int
+    tokens_seen: int
+    created_at: float
+    size_bytes: int
+    attempt: int | None = None
+    state: Literal["unverified", "valid", "damaged", "deleted"] = "unverified"
+    verified_at: float | None = None
+    uploaded: bool = False
+    pinned: bool = False
+    selected: bool = False
+    parent: str | None = Field(None, description="`job/step` that it descends from.")
+    domain_bpb: float | None = None
+    general_bpb: dict[str, float] = Field(default_factory=dict)
+    gain: float | None = None
+    forgetting: float | None = None
+
+
+class PinRequest(_Request):
+    """Keep a checkpoint, or no longer."""
+
+    pinned: bool
+
+
+class Freed(_View):
+    """What a deletion gave back."""
+
+    freed_bytes: int
+
+
+# -------------------------------------------------------------------------------------------------- worker and server
+
+
+Directive = Literal["none", "cancel", "pause", "preempt"]
+"""What a worker is told in the answer to its reports. All but `none`: save a checkpoint and end with exit code 3."""
+
+
+class LogLine(_View):
+    """A line that the worker's process wrote. `offset` is that of its first byte in the stream's file."""
+
+    stream: Literal["stdout", "stderr", "log"]
+    offset: int
+    text: str
+    time: float = 0.0
+
+
+class ReportsRequest(_Request):
+    """Reports of an attempt, in order. Also its heartbeat: an empty one only renews the lease."""
+
+    reports: tuple[Annotated[Report, Field()], ...] = ()
+    logs: tuple[LogLine, ...] = ()
+    metrics: DeviceSample | None = None
+
+
+class DeviceSample(_View):
+    """What a worker's machine does."""
+
+    time: float
+    cpu_percent: float | None = None
+    memory_bytes: int | None = None
+    disk_free_bytes: int | None = None
+    gpus: tuple[GpuSample, ...] = ()
+
+
+class GpuSample(_View):
+    """What one GPU does."""
+
+    index: int
+    utilization_percent: float
+    memory_used_bytes: int
+    memory_total_bytes: int
+    temperature_celsius: float | None = None
+    power_watts: float | None = None
+
+
+class ReportsAnswer(_View):
+    """What the server has, and what it wants.
+
+    Args:
+        next_report: sequence number of the first report that it does not have.
+        next_log: by stream, the offset of the first byte that it does not have.
+    """
+
+    next_report: int
+    next_log: dict[str, int] = Field(default_factory=dict)
+    directive: Directive = "none"
+    directive_detail: str = ""
+    lease_seconds: float
+
+
+# ---------------------------------------------------------------------------------------------------- keys and projects
+
+Role = Literal["viewer", "member", "admin"]
+
+
+class KeyRequest(_Request):
+    """A new API key."""
+
+    name: str = Field(min_length=1, max_length=100)
+    role: Role = "member"
+    project: str | None = Field(None, description="Confined to one project; none: all of them.")
+    expires_in_seconds: float | None = Field(None, gt=0)
+
+
+class KeyChange(_Request):
+    """What may be changed of a key."""
+
+    name: str | None = Field(None, min_length=1, max_length=100)
+    role: Role | None = None
+
+
+class KeyView(_View):
+    """A key without its secret."""
+
+    id: str
+    name: str
+    prefix: str = Field(description="First characters, to recognise it by.")
+    role: Role
+    project: str | None = None
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    last_used_at: float | None = None
+
+
+class NewKey(KeyView):
+    """A key with its secret, which is shown this once."""
+
+    secret: str
+
+
+class KeyUsage(_View):
+    """Requests made with a key, by hour or by day."""
+
+    since: float
+    bucket_seconds: float
+    counts: tuple[int, ...]
+
+
+class Quota(_View):
+    """What a project may use at once; none is unlimited."""
+
+    gpus: int | None = Field(None, ge=0)
+    jobs: int | None = Field(None, ge=0)
+    stored_bytes: int | None = Field(None, ge=0)
+
+
+class ProjectView(_View):
+    """A project, what it may use and what it uses."""
+
+    name: str
+    share: float = Field(1.0, gt=0, description="Weight in fair sharing.")
+    quota: Quota = Quota()
+    gpus_in_use: int = 0
+    jobs_in_use: int = 0
+    stored_bytes: int = 0
+    created_at: float
+
+
+class ProjectRequest(_Request):
+    """A new project, or new settings of one."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    share: float = Field(1.0, gt=0)
+    quota: Quota = Quota()
+
+
+# ------------------------------------------------------------------------------------------------------ files, devices
+
+
+class FileView(_View):
+    """An uploaded file."""
+
+    id: str
+    name: str
+    project: str
+    size_bytes: int
+    blake3: str
+    created_at: float
+
+
+class DeviceView(_View):
+    """A GPU or a CPU slot: what it is, who holds it."""
+
+    id: str
+    backend: str
+    kind: Literal["gpu", "cpu"]
+    model: str
+    memory_bytes: int | None = None
+    memory_used_bytes: int | None = None
+    location: str = ""
+    healthy: bool = True
+    detail: str = ""
+    job_id: str | None = None
+    held_since: float | None = None
+    expected_free_at: float | None = None
+
+
+JobDetail.model_rebuild()
+ReportsRequest.model_rebuild()
+DeviceSample.model_rebuild()
