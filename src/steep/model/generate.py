@@ -7,6 +7,7 @@ only itself. A row that has reached its end leaves the batch; when all have, the
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -50,16 +51,18 @@ def sample_texts(
     generator = torch.Generator(model.device).manual_seed(seed)
     longest = min(context_tokens(model), MAX_DOCUMENT_TOKENS)
     most = MAX_ROWS.get(model.device.type, MAX_ROWS["cpu"])
-    sampled = 0
+    sampled, expected = 0, float(longest)
 
     def tell(tokens: int) -> None:
         if progress is not None:
             progress("tokens sampled", min(sampled + tokens, num_tokens), num_tokens)
 
     while sampled < num_tokens:
-        rows = min(most, -(-(num_tokens - sampled) // longest))
+        rows = min(most, math.ceil((num_tokens - sampled) / expected))
         documents = _sample(model, vocabulary, rows, longest, generator, tell)
-        sampled += sum(len(ids) for ids in documents)
+        written = sum(len(ids) for ids in documents)
+        sampled += written
+        expected = max(1.0, written / rows)  # the first batch told how long they are: one more wide one, not many narrow
         yield from (vocabulary.decode(ids) for ids in documents)
 
 
