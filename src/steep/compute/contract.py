@@ -80,8 +80,9 @@ class WorkerStatus:
     """What a backend knows of a worker.
 
     Args:
-        phase: `starting` (accepted, no process yet), `running`, `ended` (the whole process group is gone and its exit code is known),
-            `gone` (verified gone, no exit code: the machine was restarted, or the record of it was lost), or `unknown` (it cannot be told now).
+        phase: `starting` (accepted, no process yet), `running`, `ended` (the whole process group is gone and its exit
+            code is known), `gone` (verified gone, no exit code: the machine was restarted, or the record of it was
+            lost), or `unknown` (it cannot be told now).
         exit_code: of an ended one; negative is a signal.
         detail: a sentence.
     """
