@@ -137,7 +137,7 @@ def test_as_many_tokens_as_were_asked_for(
     monkeypatch.setattr(generate, "_sample", counting)
     texts = list(sample_texts(model, str(tokenizer_dir), num_tokens=1500, seed=0))
     assert len(texts) == len(sampled)
-    assert 1500 <= sum(sampled) <= 1500 + 64
+    assert 1500 <= sum(sampled) <= 1500 + 8 * 64  # the last batch holds whole documents
 
 
 def test_completions_are_greedy_and_without_the_prompt(vocabulary: Vocabulary, tokenizer_dir: Path) -> None:

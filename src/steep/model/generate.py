@@ -40,7 +40,7 @@ def sample_texts(
     Args:
         model: on its device, in any mode, which it is left in.
         tokenizer_dir: its tokenizer, a directory or hub id.
-        num_tokens: tokens to sample in all; the last documents may go a little beyond.
+        num_tokens: tokens to sample in all; the last batch is of whole documents and goes a little beyond.
         seed: the same one gives the same text, on the same device.
         progress: told of tokens sampled.
 
