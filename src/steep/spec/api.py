@@ -227,11 +227,12 @@ Directive = Literal["none", "cancel", "pause", "preempt"]
 
 
 class LogLine(_View):
-    """A line that the worker's process wrote. `offset` is that of its first byte in the stream's file."""
+    """A line that the worker's process wrote. Its text may be shorter or longer than its bytes: secrets are taken out."""
 
     stream: Literal["stdout", "stderr", "log"]
-    offset: int
-    text: str
+    offset: int = Field(description="Of its first byte in the stream's file.")
+    end: int = Field(description="Of the first byte after it and its newline: where the next line begins.")
+    text: str = Field(description="Without the newline.")
     time: float = 0.0
 
 
@@ -247,10 +248,10 @@ class DeviceSample(_View):
     """What a worker's machine does."""
 
     time: float
-    cpu_percent: float | None = None
-    memory_bytes: int | None = None
-    disk_free_bytes: int | None = None
-    gpus: tuple[GpuSample, ...] = ()
+    cpu_percent: float | None = Field(None, description="Of all cores together, since the sample before.")
+    memory_bytes: int | None = Field(None, description="In use by the worker's processes.")
+    disk_free_bytes: int | None = Field(None, description="Where the run directory lies.")
+    gpus: tuple[GpuSample, ...] = Field((), description="Those that the worker may use.")
 
 
 class GpuSample(_View):
