@@ -59,6 +59,7 @@ def test_products_agree_with_a_full_mask_in_value_and_gradient(
     monkeypatch: pytest.MonkeyPatch, heads: int, kv_heads: int, window: int | None
 ) -> None:
     monkeypatch.setattr(gemm, "QUERY_BLOCK", 8)
+    monkeypatch.setattr(gemm, "LENGTH_STEP", 4)
     torch.manual_seed(0)
     bounds = [0, 3, 4, 37, 50]
     inputs = [
@@ -88,3 +89,18 @@ def test_a_long_document_needs_no_memory_for_all_its_scores() -> None:
             gemm_attention(*tensors, [0, tokens], 0.3, None)
     largest = max(event.self_cpu_memory_usage for event in profile.events())
     assert largest < 8 * tokens * tokens * 4 / 10
+
+
+def test_documents_of_any_length_need_few_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: set[tuple[int, ...]] = set()
+    multiply = torch.bmm
+
+    def recording(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        shapes.add((*left.shape, *right.shape))
+        return multiply(left, right)
+
+    monkeypatch.setattr(torch, "bmm", recording)
+    for length in range(1, 129):
+        query, key, value = (torch.randn(2, length, 4, requires_grad=True) for _ in range(3))
+        gemm_attention(query, key, value, [0, length], 1.0, None).sum().backward()
+    assert len(shapes) <= 5 * 128 // gemm.LENGTH_STEP

@@ -3,6 +3,9 @@
 For each segment, blocks of queries meet the keys that they may see, so half of the products of a long segment are never
 computed and no more than one block of scores is in memory. Few processors' fused kernels are as quick as their matrix
 products, which is why this wins there. Backward computes the probabilities a second time.
+
+A segment is filled up with zeros to a multiple of `LENGTH_STEP`: what follows a token cannot be seen by it, so nothing
+changes but the number of different shapes. Libraries compile a kernel for each shape and keep it, several MB apiece.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import torch
 from torch import Tensor
 
 QUERY_BLOCK = 128
+LENGTH_STEP = 32  # divides QUERY_BLOCK
 
 
 def gemm_attention(
@@ -46,12 +50,12 @@ class _GemmAttention(torch.autograd.Function):
         weigh = _Weigh(heads, scale, window, query)
         out = value.new_empty(tokens, heads, value.shape[2])
         for start, stop in pairwise(bounds):
-            keys, values = key[:, start:stop].contiguous(), value[:, start:stop].contiguous()
-            for low, first, last in _blocks(stop - start, window):
-                rows = slice(start + first, start + last)
-                weights = weigh(_group(query[:, rows], len(keys)), keys[:, low:last], first - low)
-                mixed = torch.bmm(weights, values[:, low:last])
-                out[rows] = mixed.view(heads, last - first, -1).transpose(0, 1)
+            queries, keys, values = (_filled(tensor[:, start:stop]) for tensor in (query, key, value))
+            for low, first, last in _blocks(keys.shape[1], window):
+                weights = weigh(_group(queries[:, first:last], len(keys)), keys[:, low:last], first - low)
+                mixed = torch.bmm(weights, values[:, low:last]).view(heads, last - first, -1)
+                rows = slice(start + first, min(start + last, stop))
+                out[rows] = mixed[:, : rows.stop - rows.start].transpose(0, 1)
         return out
 
     @staticmethod
@@ -63,20 +67,21 @@ class _GemmAttention(torch.autograd.Function):
         grad_out = gradients[0].transpose(0, 1)
         grad_query, grad_key, grad_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
         for start, stop in pairwise(bounds):
-            keys, values = key[:, start:stop].contiguous(), value[:, start:stop].contiguous()
+            queries, keys, values, grads = (_filled(t[:, start:stop]) for t in (query, key, value, grad_out))
             key_sum = torch.zeros_like(keys, dtype=torch.float32)
             value_sum = torch.zeros_like(values, dtype=torch.float32)
-            for low, first, last in _blocks(stop - start, window):
-                rows = slice(start + first, start + last)
-                chosen, grad = _group(query[:, rows], len(keys)), _group(grad_out[:, rows], len(keys))
+            for low, first, last in _blocks(keys.shape[1], window):
+                chosen, grad = (_group(tensor[:, first:last], len(keys)) for tensor in (queries, grads))
                 weights = weigh(chosen, keys[:, low:last], first - low)
                 value_sum[:, low:last] += torch.bmm(weights.transpose(1, 2), grad)
                 grad_weights = torch.bmm(grad, values[:, low:last].transpose(1, 2))
                 grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
-                grad_query[:, rows] = torch.bmm(grad_scores, keys[:, low:last]).view(heads, last - first, -1)
+                rows = slice(start + first, min(start + last, stop))
+                grad_rows = torch.bmm(grad_scores, keys[:, low:last]).view(heads, last - first, -1)
+                grad_query[:, rows] = grad_rows[:, : rows.stop - rows.start]
                 key_sum[:, low:last] += torch.bmm(grad_scores.transpose(1, 2), chosen)
-            grad_key[:, start:stop] = key_sum.mul_(scale)
-            grad_value[:, start:stop] = value_sum
+            grad_key[:, start:stop] = key_sum[:, : stop - start].mul_(scale)
+            grad_value[:, start:stop] = value_sum[:, : stop - start]
         return grad_query.mul_(scale), grad_key, grad_value, None, None, None
 
 
@@ -84,6 +89,16 @@ def _blocks(length: int, window: int | None) -> Iterator[tuple[int, int, int]]:
     """(first key, first query, end of both) of each block of queries of a segment."""
     for first in range(0, length, QUERY_BLOCK):
         yield 0 if window is None else max(0, first - window + 1), first, min(first + QUERY_BLOCK, length)
+
+
+def _filled(tensor: Tensor) -> Tensor:
+    """`[heads, length, dim]` with zeros up to a multiple of `LENGTH_STEP`, contiguous."""
+    heads, length, dim = tensor.shape
+    if length % LENGTH_STEP == 0:
+        return tensor.contiguous()
+    filled = tensor.new_zeros(heads, length + -length % LENGTH_STEP, dim)
+    filled[:, :length] = tensor
+    return filled
 
 
 def _group(tensor: Tensor, kv_heads: int) -> Tensor:

@@ -62,7 +62,9 @@ def sample_texts(
         documents = _sample(model, vocabulary, rows, longest, generator, tell)
         written = sum(len(ids) for ids in documents)
         sampled += written
-        expected = max(1.0, written / rows)  # the first batch told how long they are: one more wide one, not many narrow
+        expected = max(
+            1.0, written / rows
+        )  # the first batch told how long they are: one more wide one, not many narrow
         yield from (vocabulary.decode(ids) for ids in documents)
 
 

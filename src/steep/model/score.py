@@ -22,7 +22,7 @@ from torch import Tensor
 from steep.artifacts.pieces import cut_pieces
 from steep.artifacts.tokens import TokenDataset
 from steep.model.attention import NAME
-from steep.model.batch import pack
+from steep.model.batch import IGNORED, pack
 from steep.model.loss import CHUNK_ELEMENTS, Head, head_of, hidden_states
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     Window = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]  # inputs and labels of equal length
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 16384}
+SIZE_STEP = 256
 DEFAULT_CONTEXT_TOKENS = 2048
 _PIECES_AT_ONCE = 64
 
@@ -182,7 +183,7 @@ def _nats(model: PreTrainedModel, windows: list[Window]) -> Tensor:
     """Sum of nats of all labels, fp64, on the CPU."""
     device = model.device
     if model.config._attn_implementation == NAME:
-        batch = pack(windows).to(device)
+        batch = pack(_filled_up(windows)).to(device)
         return _cost(hidden_states(model, batch), head_of(model), batch.labels)
     rows = _padded([torch.from_numpy(inputs) for inputs, _ in windows]).to(device)
     labels = _padded([torch.from_numpy(goals) for _, goals in windows]).to(device)
@@ -192,19 +193,28 @@ def _nats(model: PreTrainedModel, windows: list[Window]) -> Tensor:
     return _cost(hidden[real], head_of(model), labels[real])
 
 
+def _filled_up(windows: list[Window]) -> list[Window]:
+    """The windows and others of no account, so that batches have few different sizes: libraries keep a kernel for each."""
+    lengths = [len(labels) for _, labels in windows]
+    missing, longest = -sum(lengths) % SIZE_STEP, max(lengths)
+    fillers = [np.zeros(min(longest, missing - begin), dtype=np.int64) for begin in range(0, missing, longest)]
+    return [*windows, *((filler, filler + IGNORED) for filler in fillers)]
+
+
 def _padded(rows: list[Tensor]) -> Tensor:
     """Rows of one length, zeros at the right, where causal attention does not look."""
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
 def _cost(hidden: Tensor, head: Head, labels: Tensor) -> Tensor:
-    """Nats of labels, a chunk of tokens at a time, so that the logits of all never exist."""
+    """Nats of labels that count, a chunk of tokens at a time, so that the logits of all never exist."""
     budget = CHUNK_ELEMENTS.get(hidden.device.type, CHUNK_ELEMENTS["cpu"])
     chunk_tokens = max(1, budget // len(head.weight))
     nats = torch.zeros((), dtype=torch.float64, device=hidden.device)
     for rows, goals in zip(hidden.split(chunk_tokens), labels.split(chunk_tokens), strict=True):
         logits = head.logits(rows).float()
-        nats += (logits.logsumexp(-1) - logits.gather(1, goals[:, None])[:, 0]).sum(dtype=torch.float64)
+        costs = logits.logsumexp(-1) - logits.gather(1, goals.clamp(min=0)[:, None])[:, 0]
+        nats += costs[goals != IGNORED].sum(dtype=torch.float64)
     return nats.cpu()
 
 
