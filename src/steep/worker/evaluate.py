@@ -9,6 +9,7 @@ from typing import Any
 
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.files import hash_file, hash_text
+from steep.evaluate.compare import Kind
 from steep.spec.errors import Stopped
 from steep.spec.stages import Stage
 from steep.worker.context import Context
@@ -48,9 +49,7 @@ def _checkpoints(context: Context, models: RunModels) -> None:
     known = {record.step for record in context.records.read() if record.kind == "checkpoint"}
     for manifest in CheckpointCatalog(context.run.checkpoints).list():
         if manifest.step not in known:
-            _go_on(context)
-            measured = context.measure(models.load("checkpoint", manifest.step), Stage.EVALUATE)
-            context.records.write("checkpoint", measured, step=manifest.step, tokens_seen=manifest.tokens_seen)
+            _measure(context, models, "checkpoint", manifest.step, manifest.tokens_seen)
 
 
 def _averages(context: Context, models: RunModels) -> None:
@@ -63,9 +62,7 @@ def _averages(context: Context, models: RunModels) -> None:
         return  # the one that carries it was deleted
     if any(record.kind == "average" and record.step == last.step for record in context.records.read()):
         return
-    _go_on(context)
-    measured = context.measure(models.load("average", last.step), Stage.EVALUATE)
-    context.records.write("average", measured, step=last.step, tokens_seen=last.tokens_seen)
+    _measure(context, models, "average", last.step, last.tokens_seen)
 
 
 def _interpolations(context: Context, models: RunModels) -> None:
@@ -73,15 +70,11 @@ def _interpolations(context: Context, models: RunModels) -> None:
     records = context.records.read()
     there = [r for r in records if r.kind == "checkpoint" and models.available(r.kind, r.step)]
     there = [r for r in there if math.isfinite(r.measured.domain_bpb)]
-    if not there:
-        return
-    best = min(there, key=lambda record: (record.measured.domain_bpb, record.step))
     known = {(record.step, record.alpha) for record in records if record.kind == "interpolation"}
-    for alpha in context.spec.evaluation.interpolate:
-        if (best.step, alpha) not in known:
-            _go_on(context)
-            measured = context.measure(models.load("interpolation", best.step, alpha), Stage.EVALUATE)
-            context.records.write("interpolation", measured, step=best.step, tokens_seen=best.tokens_seen, alpha=alpha)
+    for best in sorted(there, key=lambda record: (record.measured.domain_bpb, record.step)):
+        wanted = [alpha for alpha in context.spec.evaluation.interpolate if (best.step, alpha) not in known]
+        if all(_measure(context, models, "interpolation", best.step, best.tokens_seen, alpha) for alpha in wanted):
+            return  # else it is damaged, and the next best is mixed
 
 
 def _tasks(context: Context, models: RunModels) -> None:
@@ -92,7 +85,9 @@ def _tasks(context: Context, models: RunModels) -> None:
         if record.tasks_asked == asked or not models.available(record.kind, record.step):
             continue
         _go_on(context)
-        model = models.load(record.kind, record.step, record.alpha)
+        model = models.load_sound(record.kind, record.step, record.alpha)
+        if model is None:
+            continue
         tasks = evaluate_tasks(model, context.tokenizer, spec.tasks, limit=spec.task_limit)
         measured = record.measured.model_copy(update={"tasks": {**record.measured.tasks, **tasks}})
         context.records.write(
@@ -110,6 +105,19 @@ def tasks_asked(context: Context) -> str:
     spec = context.spec.evaluation
     files = [hash_file(Path(task)) for task in spec.tasks if Path(task).is_file()]
     return hash_text(json.dumps([spec.tasks, spec.task_limit, files])) if spec.tasks else ""
+
+
+def _measure(
+    context: Context, models: RunModels, kind: Kind, step: int, tokens_seen: int, alpha: float | None = None
+) -> bool:
+    """Score a model on the hold-outs and record it; whether that could be done, as its checkpoint may be damaged."""
+    _go_on(context)
+    model = models.load_sound(kind, step, alpha)
+    if model is None:
+        return False
+    measured = context.measure(model, Stage.EVALUATE)
+    context.records.write(kind, measured, step=step, tokens_seen=tokens_seen, alpha=alpha)
+    return True
 
 
 def _go_on(context: Context) -> None:

@@ -13,36 +13,33 @@ from steep.spec.results import Results, Score
 from steep.spec.stages import Stage
 from steep.worker.card import card_facts
 from steep.worker.context import Context
-from steep.worker.select import write_results
+from steep.worker.select import sound, write_results
 from steep.worker.weights import RunModels
 
 
 def inputs(context: Context) -> dict[str, Any]:
-    """The selected row, the prompts, and the training it comes from."""
-    results = _results(context)
-    selected = results.selected
-    return {
-        "lineage": context.records.lineage,
-        "selected": None if selected is None else selected.model_dump(mode="json"),
-        "prompts": context.spec.evaluation.prompts,
-    }
+    """The training that the selected model comes from, and the prompts. Which one that is, `there` asks."""
+    return {"lineage": context.records.lineage, "prompts": context.spec.evaluation.prompts}
 
 
 def there(context: Context) -> bool:
-    """Whether the export is."""
-    return (context.run.export / "config.json").exists()
+    """Whether the export is, of the row that is selected; this stage itself may have had to select another one."""
+    done = context.run.completion(Stage.EXPORT)
+    selected = _results(context).selected
+    exported = done is not None and selected is not None and done["outputs"].get("row") == _facts(selected)
+    return exported and (context.run.export / "config.json").exists()
 
 
 def work(context: Context) -> dict[str, Any]:
     """Complete the prompts before and after, write the export, read it back."""
-    results = _results(context)
+    results = sound(context, _results(context))
     selected = results.selected
     assert selected is not None
     models = RunModels(context)
     results = _with_completions(context, models, results, selected)
     write_results(context, results)
     report = export_row(context, models, results, selected, context.run.export)
-    return {"export": str(context.run.export), **report}
+    return {"export": str(context.run.export), "row": _facts(selected), **report}
 
 
 def export_row(
@@ -90,6 +87,10 @@ def _write_adapter(context: Context, row: Score, out: Path) -> str | None:
         weights |= load_average(catalog, row.step) or {}
     write_adapter(context.load_base().state_dict(), weights, recipe.lora, out / "adapter", base_name=context.base)
     return str(out / "adapter")
+
+
+def _facts(row: Score) -> dict[str, Any]:
+    return row.model_dump(mode="json")
 
 
 def _results(context: Context) -> Results:

@@ -66,7 +66,7 @@ def run_stage(context: Context, stage: Stage, work: StageWork) -> None:
         context.observer.stage(StageReport(stage=stage, event="skipped", detail="complete with the same inputs"))
         return
     if done is not None:
-        why = "what it made is gone" if same else "its inputs changed since it was complete"
+        why = "what it made is gone or outdated" if same else "its inputs changed since it was complete"
         context.notice("stage_again", f"{stage} runs again: {why}")
     context.observer.stage(StageReport(stage=stage, event="started"))
     started = time.monotonic()

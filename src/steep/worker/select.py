@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +33,52 @@ def there(context: Context) -> bool:
 
 def work(context: Context) -> dict[str, Any]:
     """Select, write `results.json`, draw the charts."""
-    from steep.evaluate.charts import draw
-
     results = with_known_completions(context, tabulate(context))
-    for warning in results.warnings:
-        context.notice("selection", warning, warning=True)
-    context.notice("selected", results.selection_reason)
-    write_results(context, results)
-    charts = draw(results, context.run.charts)
+    charts = publish(context, results)
     selected = results.selected
     assert selected is not None
     return {"selected": selected.label, "reason": results.selection_reason, "charts": [path.name for path in charts]}
 
 
-def tabulate(context: Context) -> Results:
-    """The results of what was measured so far, with the selected row marked."""
+def publish(context: Context, results: Results) -> list[Path]:
+    """Say what was selected and why, write `results.json`, draw the charts; returns the charts' paths."""
+    from steep.evaluate.charts import draw
+
+    for warning in results.warnings:
+        context.notice("selection", warning, warning=True)
+    context.notice("selected", results.selection_reason)
+    write_results(context, results)
+    return draw(results, context.run.charts)
+
+
+def sound(context: Context, results: Results) -> Results:
+    """The results with a selected model whose every byte is right.
+
+    A damaged checkpoint is named, and the same rule chooses among the rows that do not come of it; `results.json` and the
+    charts say so.
+    """
+    damaged: dict[int, str] = {}
+    catalog = CheckpointCatalog(context.run.checkpoints)
+    while (selected := results.selected) is not None and selected.kind != "base":
+        try:
+            catalog.verify(selected.step)
+            break
+        except DamagedArtifact as error:
+            damaged[selected.step] = str(error)
+            results = tabulate(context, damaged=damaged)
+    if damaged:
+        publish(context, results)
+    return results
+
+
+def tabulate(context: Context, *, damaged: Mapping[int, str] | None = None) -> Results:
+    """The results of what was measured so far, with the selected row marked.
+
+    Args:
+        context: of the run.
+        damaged: what is wrong with each checkpoint, by step, whose rows may not be selected.
+    """
+    damaged = damaged or {}
     records = context.records.read()
     base = next((record for record in records if record.kind == "base"), None)
     if base is None:
@@ -54,10 +86,11 @@ def tabulate(context: Context) -> Results:
             "the base was not scored on these hold-outs", where=str(context.run.path), cure="Run `steep run` on it."
         )
     rows = [_row(record, base) for record in records]
-    kept = set(CheckpointCatalog(context.run.checkpoints).steps())
+    kept = set(CheckpointCatalog(context.run.checkpoints).steps()) - set(damaged)
     candidates = [index for index, row in enumerate(rows) if row.kind == "base" or row.step in kept]
     chosen = select([rows[index] for index in candidates], context.spec.evaluation.forgetting_budget)
-    selection = type(chosen)(candidates[chosen.index], chosen.reason, chosen.warnings)
+    passed_over = [f"checkpoint {step} is damaged and was passed over: {why}" for step, why in damaged.items()]
+    selection = type(chosen)(candidates[chosen.index], chosen.reason, (*passed_over, *chosen.warnings))
     return Results(
         name=context.spec.name,
         base=context.spec.base.model or "from scratch",

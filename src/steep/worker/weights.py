@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.evaluate.compare import Kind
+from steep.spec.errors import DamagedArtifact
 from steep.worker.context import Context
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ class RunModels:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._catalog = CheckpointCatalog(context.run.checkpoints)
+        self._damaged: set[int] = set()
         self.model: PreTrainedModel = context.load_base()
         self._base = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
 
     def available(self, kind: Kind, step: int) -> bool:
-        """Whether the weights still lie there."""
-        return kind == "base" or step in self._catalog.steps()
+        """Whether the weights still lie there, and are not known to be damaged."""
+        return kind == "base" or (step in self._catalog.steps() and step not in self._damaged)
 
     def load(self, kind: Kind, step: int, alpha: float | None = None) -> PreTrainedModel:
         """The model with the weights of that row.
@@ -34,6 +36,17 @@ class RunModels:
         """
         self.model.load_state_dict(self._weights(kind, step, alpha))
         return self.model
+
+    def load_sound(self, kind: Kind, step: int, alpha: float | None = None) -> PreTrainedModel | None:
+        """The same, or nothing where the checkpoint is damaged; which is told, once."""
+        try:
+            return self.load(kind, step, alpha)
+        except DamagedArtifact as error:
+            if step not in self._damaged:
+                told = f"checkpoint {step} is damaged and is passed over: {error}"
+                self._context.notice("damaged_checkpoint", told, warning=True)
+            self._damaged.add(step)
+            return None
 
     def _weights(self, kind: Kind, step: int, alpha: float | None) -> dict[str, Tensor]:
         from steep.model.interpolate import interpolate
