@@ -103,4 +103,4 @@ def test_documents_of_any_length_need_few_kernels(monkeypatch: pytest.MonkeyPatc
     for length in range(1, 129):
         query, key, value = (torch.randn(2, length, 4, requires_grad=True) for _ in range(3))
         gemm_attention(query, key, value, [0, length], 1.0, None).sum().backward()
-    assert len(shapes) <= 5 * 128 // gemm.LENGTH_STEP
+    assert len(shapes) <= 20  # five products, four lengths
