@@ -7,6 +7,7 @@ import torch
 from tests.train.helpers import MakeSetup, Recorder, assert_equal, stop_after, weights_of
 
 from steep.artifacts.checkpoints import CheckpointCatalog
+from steep.artifacts.retention import RetentionPolicy
 from steep.spec.errors import Stopped
 from steep.train.checkpoint import load_average
 from steep.train.observer import Silent
@@ -152,3 +153,10 @@ def test_evaluates_a_plain_model_with_the_current_weights(make_setup: MakeSetup)
     assert manifest.metrics["forgetting"] == pytest.approx(0.04)
     for name, tensor in weights_of(setup, 20).items():
         assert torch.equal(seen[-1][name], tensor), name
+
+
+def test_the_last_checkpoint_has_no_twin_just_before_it(make_setup: MakeSetup) -> None:
+    setup = make_setup(schedule=Schedule(1e-3, 23), checkpoint_every_steps=11, retention=RetentionPolicy(keep_last=9))
+    train(setup, Silent())
+    assert 22 not in setup.checkpoints.steps()
+    assert {11, 23} <= set(setup.checkpoints.steps())

@@ -75,7 +75,12 @@ class Keeper:
             return True
         if setup.checkpoint_every_seconds is not None:
             return time.monotonic() - self._last_save >= setup.checkpoint_every_seconds
-        return setup.checkpoint_every_steps is not None and step % setup.checkpoint_every_steps == 0
+        every = setup.checkpoint_every_steps
+        if every is None or step % every:
+            return False
+        return (
+            setup.schedule.total_steps - step >= every / 10
+        )  # the last step's own comes at once, and would be its twin
 
     def _early(self, step: int) -> bool:
         return not self._proven and step >= min(FIRST_STEPS, math.ceil(FIRST_SHARE * self._setup.schedule.total_steps))
