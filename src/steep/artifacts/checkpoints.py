@@ -134,10 +134,16 @@ def _digest(body: Mapping[str, Any]) -> str:
 
 
 class CheckpointCatalog:
-    """The checkpoints of one run. Only the process that holds the run's lock may write; anybody may read."""
+    """The checkpoints of one run. Only the process that holds the run's lock may write; anybody may read.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: where they lie.
+        may_write: asked before anything is committed, changed or deleted; raises Fenced when a later attempt works here.
+    """
+
+    def __init__(self, directory: Path, may_write: Callable[[], None] = lambda: None) -> None:
         self.directory = directory
+        self.may_write = may_write
 
     # ---- reading
 
@@ -226,6 +232,7 @@ class CheckpointCatalog:
 
     def stage(self, step: int) -> Path:
         """An empty directory to write the files of a checkpoint into."""
+        self.may_write()
         staging = self._hidden("staging", step)
         with full_disk_stops(staging):
             shutil.rmtree(staging, ignore_errors=True)
@@ -271,8 +278,13 @@ class CheckpointCatalog:
         return manifest
 
     def publish(self, manifest: CheckpointManifest, staging: Path) -> None:
-        """Write the manifest into a directory whose data files are complete and synced, and give it its name."""
+        """Write the manifest into a directory whose data files are complete and synced, and give it its name.
+
+        Raises:
+            Fenced: a later attempt works on the run; nothing appeared.
+        """
         write_atomic(staging / MANIFEST, dump_manifest(manifest))
+        self.may_write()
         final, replaced = self.path(manifest.step), self._hidden("replaced", manifest.step)
         if final.exists():
             shutil.rmtree(replaced, ignore_errors=True)
@@ -284,6 +296,7 @@ class CheckpointCatalog:
     def record_metrics(self, step: int, metrics: Mapping[str, float]) -> CheckpointManifest:
         """Add measured numbers to a committed checkpoint."""
         manifest = self.get(step)
+        self.may_write()
         changed = manifest.model_copy(update={"metrics": manifest.metrics | dict(metrics)})
         write_atomic(self.path(step) / MANIFEST, dump_manifest(changed))
         return changed
@@ -293,7 +306,9 @@ class CheckpointCatalog:
 
         Raises:
             InvalidInput: there is none, it is pinned, or a branch descends from it.
+            Fenced: a later attempt works on the run.
         """
+        self.may_write()
         if step not in self.steps():
             self.get(step)
         if self.pinned(step):
@@ -313,6 +328,7 @@ class CheckpointCatalog:
 
     def clean(self) -> int:
         """Clear away what a crash left half-done. Returns the bytes freed. Call it with the run's lock held."""
+        self.may_write()
         freed = 0
         for entry in sorted(self.directory.glob(".*-step-*")):
             final = self.directory / entry.name.partition("-")[2]

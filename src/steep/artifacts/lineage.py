@@ -213,6 +213,7 @@ def set_aside(run: RunDirectory, steps: Sequence[int]) -> AbandonedLine:
 
     Lines that had left theirs stay where they are. Call it with the run's lock held.
     """
+    run.fence.check()
     catalog, lineage = CheckpointCatalog(run.checkpoints), Lineage.read(run)
     name = _free_name(run.checkpoints, lineage)
     line = AbandonedLine(name=name, from_step=0, steps=tuple(steps), abandoned_at=time.time())

@@ -30,7 +30,7 @@ from steep.artifacts.checkpoints import (
 from steep.artifacts.lineage import steps_set_aside
 from steep.artifacts.space import require_space
 from steep.artifacts.store import Store
-from steep.spec.errors import DamagedArtifact, InvalidInput, SteepError
+from steep.spec.errors import DamagedArtifact, Fenced, InvalidInput, SteepError
 from steep.spec.reports import CheckpointReport
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -87,6 +87,7 @@ class RemoteCheckpoints:
             InvalidInput: there is no such checkpoint here.
             DamagedArtifact: a byte of it is wrong here; only bytes that are right are copied.
             StoreUnavailable: the store failed.
+            Fenced: a later attempt works on the run.
         """
         manifest = catalog.get(step)
         key, text = self._manifest_key(step), dump_manifest(manifest).encode()
@@ -100,6 +101,7 @@ class RemoteCheckpoints:
                 self.store.put(f"{data}/{name}", catalog.path(step) / name)
         if catalog.get(step).identity != manifest.identity:  # saved anew meanwhile: the files may be of both
             return self.upload(catalog, step)
+        catalog.may_write()
         self.store.put(key, text)
         for one in self.store.list(f"{self.prefix}/{step_name(step)}"):
             if one.key != key and not one.key.startswith(f"{data}/"):
@@ -247,6 +249,8 @@ class Mirror:
                         claimed = True
                     self._do(task)
                     break
+                except Fenced:  # the store is the later attempt's now
+                    return
                 except (InvalidInput, DamagedArtifact) as error:  # trying again cannot help
                     self._say(task, "upload_failed", f"{error} {error.cure}")
                     break
@@ -262,6 +266,7 @@ class Mirror:
                 self._pending[task] -= 1
 
     def _do(self, task: _Task) -> None:
+        self._catalog.may_write()
         if task.action == "delete":
             self._remote.delete(task.step)
         elif task.action == "tidy":

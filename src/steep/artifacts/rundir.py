@@ -4,6 +4,7 @@ RUN/
   job.yaml               the resolved job spec
   reports.jsonl          what the worker said, in order
   lock                   held by the process that works here
+  fence                  which attempts of a service may write here, see artifacts/fence.py
   stages/<stage>.json    a stage's completion: fingerprint of its inputs, and its outputs
   dataset/               token datasets, see corpus/prepare.py
   base/                  assess: scores of the base, replay sampled from it; the base itself if from scratch
@@ -27,6 +28,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from steep.artifacts.fence import Fence
 from steep.artifacts.files import full_disk_stops, make_directory, write_atomic
 from steep.spec.errors import DamagedArtifact, InvalidInput, RunBusy
 from steep.spec.job import JobSpec
@@ -36,10 +38,16 @@ from steep.spec.stages import Stage
 
 
 class RunDirectory:
-    """Paths and records of one run. Cheap to make; touches the disk only when asked to."""
+    """Paths and records of one run. Cheap to make; touches the disk only when asked to.
 
-    def __init__(self, path: Path | str) -> None:
+    Args:
+        path: of the directory.
+        attempt: the number of the attempt of a service that works on it; what it writes passes the run's fence.
+    """
+
+    def __init__(self, path: Path | str, *, attempt: int | None = None) -> None:
         self.path = Path(path).resolve()
+        self.fence = Fence(self.path / "fence", attempt)
         self.job_file = self.path / "job.yaml"
         self.reports_file = self.path / "reports.jsonl"
         self.dataset = self.path / "dataset"
@@ -89,7 +97,12 @@ class RunDirectory:
             raise _damaged(path, f"Delete this file; the stage {stage} runs again.") from error
 
     def complete(self, stage: Stage, fingerprint: str, outputs: dict[str, Any]) -> None:
-        """Record that a stage is complete for these inputs."""
+        """Record that a stage is complete for these inputs.
+
+        Raises:
+            Fenced: a later attempt works on the run.
+        """
+        self.fence.check()
         record = {"stage": str(stage), "fingerprint": fingerprint, "outputs": outputs}
         write_atomic(self.path / "stages" / f"{stage}.json", json.dumps(record, indent=1))
 

@@ -71,7 +71,7 @@ def training_setup(context: Context, recipe: Recipe) -> TrainingSetup:
             kind=recipe.schedule,
             final_share=recipe.final_rate,
         ),
-        checkpoints=CheckpointCatalog(context.run.checkpoints),
+        checkpoints=CheckpointCatalog(context.run.checkpoints, context.run.fence.check),
         spec_fingerprint=spec_fingerprint(context, recipe),
         seed=spec.seed,
         betas=recipe.betas,
