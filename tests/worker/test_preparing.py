@@ -67,6 +67,24 @@ def test_a_request_to_stop_is_heard_while_preparing(make_context: MakeContext, t
     assert prepare.there(again)
 
 
+def test_a_task_that_changed_is_decontaminated_against_again(
+    make_context: MakeContext, text: Path, tmp_path: Path
+) -> None:
+    task, data = tmp_path / "quiz.yaml", tmp_path / "quiz.jsonl"
+    task.write_text("task: quiz\ndataset_kwargs: {data_files: quiz.jsonl}")
+    data.write_text('{"question": "Is one a square?"}')
+
+    def inputs(**corpus: Any) -> Any:
+        asked = {**scratch(text, 280), "corpus": {"sources": [str(text)], **corpus}}
+        return prepare.inputs(make_context(**asked, evaluation={"tasks": [str(task)]}))
+
+    before, without = inputs(), inputs(decontaminate=False)
+    assert inputs() == before
+    data.write_text('{"question": "Is two a square?"}')
+    assert inputs() != before
+    assert inputs(decontaminate=False) == without
+
+
 def test_a_measured_speed_is_kept_for_what_it_was_measured_on(
     make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:

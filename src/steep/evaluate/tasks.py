@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steep.evaluate.taskfiles import strings_in
 from steep.spec.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def task_texts(tasks: Sequence[str]) -> Iterator[str]:
     """
     for task in _load(tuple(tasks)).values() if tasks else ():
         for document in task.eval_docs:
-            yield from (text for text in _strings(document) if len(text.split()) >= MIN_WORDS)
+            yield from (text for text in strings_in(document) if len(text.split()) >= MIN_WORDS)
 
 
 def _metrics(values: Mapping[str, Any]) -> dict[str, float]:
@@ -84,17 +85,6 @@ def _metrics(values: Mapping[str, Any]) -> dict[str, float]:
         if isinstance(value, int | float) and filtered_by and not metric.endswith("_stderr"):
             found[metric if filtered_by == "none" else f"{metric} ({filtered_by})"] = float(value)
     return found
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _strings(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _strings(each)
 
 
 @functools.lru_cache(maxsize=4)

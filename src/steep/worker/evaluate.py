@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 from steep.artifacts.checkpoints import CheckpointCatalog
-from steep.artifacts.files import hash_file, hash_text
+from steep.artifacts.files import hash_text
 from steep.evaluate.compare import Kind
+from steep.evaluate.taskfiles import fingerprint_tasks
 from steep.spec.errors import Stopped
 from steep.spec.stages import Stage
 from steep.worker.context import Context
@@ -103,8 +102,7 @@ def _tasks(context: Context, models: RunModels) -> None:
 def tasks_asked(context: Context) -> str:
     """Fingerprint of the job's tasks: their names or files, and how many examples; another one runs them again."""
     spec = context.spec.evaluation
-    files = [hash_file(Path(task)) for task in spec.tasks if Path(task).is_file()]
-    return hash_text(json.dumps([spec.tasks, spec.task_limit, files])) if spec.tasks else ""
+    return hash_text(fingerprint_tasks(spec.tasks), str(spec.task_limit)) if spec.tasks else ""
 
 
 def _measure(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from steep.artifacts.files import hash_text, write_atomic
+from steep.evaluate.taskfiles import fingerprint_tasks
 from steep.spec.errors import Stopped
 from steep.spec.job import JobSpec
 from steep.spec.stages import Stage
@@ -28,7 +29,7 @@ def inputs(context: Context) -> dict[str, Any]:
         "replay": spec.replay.model_dump(mode="json", exclude={"share"}),
         "general": [source.model_dump(mode="json") for source in spec.evaluation.general],
         "max_tokens": spec.evaluation.max_tokens,
-        "tasks": spec.evaluation.tasks if spec.corpus.decontaminate else (),
+        "tasks": fingerprint_tasks(spec.evaluation.tasks) if spec.corpus.decontaminate else "",
         "files": [
             (file.source, file.path, file.size_bytes, file.version)
             for name, source in sources.items()
