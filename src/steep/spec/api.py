@@ -207,6 +207,14 @@ class CheckpointView(_View):
     forgetting: float | None = None
 
 
+class StoredFile(_View):
+    """A file of a checkpoint or of an export, that can be downloaded by its path."""
+
+    path: str = Field(description="Relative, with `/` between its parts.")
+    size_bytes: int
+    blake3: str | None = Field(None, description="Hash of its bytes, in hex; always there for a checkpoint's files.")
+
+
 class PinRequest(_Request):
     """Keep a checkpoint, or no longer."""
 
