@@ -396,6 +396,49 @@ class DeviceView(_View):
     expected_free_at: float | None = None
 
 
+# -------------------------------------------------------------------------------------------------- the house itself
+
+
+class SecretRequest(_Request):
+    """The value of a secret. It is stored encrypted, and never shown again."""
+
+    value: str = Field(min_length=1, max_length=64_000, repr=False)
+
+
+class SecretView(_View):
+    """A secret without its value: jobs name it, workers get it."""
+
+    name: str
+    project: str
+    created_at: float
+    updated_at: float
+
+
+class AuditEntry(_View):
+    """Who did what, and whether it was allowed."""
+
+    id: int
+    time: float
+    actor: str = Field(description="Id of the key, or `server`.")
+    action: str
+    subject: str = ""
+    project: str | None = None
+    outcome: str = ""
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class StatusView(_View):
+    """How the service is."""
+
+    version: str
+    started_at: float
+    jobs: dict[str, int] = Field(default_factory=dict, description="Number of jobs by state.")
+    devices: int = 0
+    devices_in_use: int = 0
+    devices_unusable: int = 0
+    warnings: tuple[str, ...] = Field((), description="What should be looked after, as sentences.")
+
+
 JobDetail.model_rebuild()
 ReportsRequest.model_rebuild()
 DeviceSample.model_rebuild()
