@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -10,9 +11,11 @@ import typer
 def score(
     model: str = typer.Argument(metavar="MODEL", help="A directory or a hub id; RUN/export for a run's result."),
     text: list[Path] = typer.Option(
-        ..., "--text", metavar="PATH", help="File or directory of text; give it again for more."
+        ..., "--text", metavar="PATH", help="File or directory of text; give it again for more, each is scored."
     ),
-    max_tokens: str = typer.Option("100k", "--max-tokens", metavar="TOKENS", help="Tokens scored of each at most."),
+    max_tokens: str = typer.Option(
+        "100k", "--max-tokens", metavar="TOKENS", help="Tokens scored of each --text at most, from its first file on."
+    ),
     trust_remote_code: bool = typer.Option(False, "--trust-remote-code", help="Run code that comes with the model."),
     json: bool = typer.Option(False, "--json", help="Print the answer as JSON."),
 ) -> None:
@@ -20,12 +23,14 @@ def score(
     from steep.cli.launch import act
     from steep.cli.output import print_json
     from steep.spec.errors import InvalidInput
-    from steep.spec.units import format_bytes, format_tokens, parse_tokens
+    from steep.spec.units import parse_tokens
 
     try:
         most = parse_tokens(max_tokens)
     except ValueError as error:
         raise InvalidInput(str(error), where="--max-tokens", cure="Write it like 100k.") from None
+    if most < 1:
+        raise InvalidInput("nothing would be scored", where="--max-tokens", cure="Write it like 100k.")
     for path in text:
         if not path.exists():
             raise InvalidInput("there is no such file or directory", where=str(path), cure="Check the path.")
@@ -41,7 +46,14 @@ def score(
     if json:
         print_json(answer)
         return
-    print(
-        f"{answer['bpb']:.4f} bits per byte over {format_bytes(answer['text_bytes'])}, "
-        f"{format_tokens(answer['tokens'])} tokens"
-    )
+    if len(text) > 1:
+        for path, part in zip(text, answer["texts"], strict=True):
+            print(f"{_sentence(part)}  {path}")
+    print(_sentence(answer) + (", all together" if len(text) > 1 else ""))
+
+
+def _sentence(score: dict[str, Any]) -> str:
+    from steep.spec.units import format_bytes, format_tokens
+
+    size = f"{format_bytes(score['text_bytes'])}, {format_tokens(score['tokens'])} tokens"
+    return f"{score['bpb']:.4f} bits per byte over {size}"

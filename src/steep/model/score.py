@@ -65,6 +65,11 @@ class HoldoutScore:
         """Bits per byte; NaN when there was no text."""
         return self.nats / math.log(2) / self.text_bytes if self.text_bytes else math.nan
 
+    def __add__(self, other: HoldoutScore) -> HoldoutScore:
+        """Of both texts together."""
+        text_bytes = self.text_bytes + other.text_bytes
+        return HoldoutScore(self.nats + other.nats, self.tokens + other.tokens, text_bytes)
+
 
 @dataclass(frozen=True, slots=True)
 class _Piece:

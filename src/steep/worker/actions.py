@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from steep.spec.stages import Stage
 from steep.worker.context import Context
 
 if TYPE_CHECKING:
+    from steep.model.score import HoldoutScore
     from steep.worker.weights import RunModels
 
 
@@ -33,7 +33,17 @@ def act(action: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def score(model: str, text: list[str], max_tokens: int, trust_remote_code: bool = False) -> dict[str, Any]:
-    """Bits per byte of any model on any text: files and directories, read as a corpus would be."""
+    """Bits per byte of any model on any text: files and directories, read as a corpus would be.
+
+    Args:
+        model: directory or hub id.
+        text: paths; each is scored by itself, and all of them together, weighted by their bytes.
+        max_tokens: tokens scored of each text at most.
+        trust_remote_code: whether code that comes with the model is run.
+
+    Raises:
+        InvalidInput: the model does not load, or one of the texts holds none.
+    """
     import torch
 
     from steep.corpus.tokenize import CorpusTokenizer
@@ -41,18 +51,18 @@ def score(model: str, text: list[str], max_tokens: int, trust_remote_code: bool 
     from steep.model.score import score_text
 
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    loaded = load_model(model, trust_remote_code=trust_remote_code).to(device)
-    texts = itertools.chain.from_iterable(_texts(path) for path in text)
-    result = score_text(loaded, CorpusTokenizer.load(model), texts, max_tokens=max_tokens)
-    if result.text_bytes == 0:
-        raise InvalidInput("hold no text", where=", ".join(text), cure="Give files with text in them.")
-    return {
-        "model": model,
-        "bpb": result.bpb,
-        "nats": result.nats,
-        "tokens": result.tokens,
-        "text_bytes": result.text_bytes,
-    }
+    loaded, tokenizer = load_model(model, trust_remote_code=trust_remote_code).to(device), CorpusTokenizer.load(model)
+    scores = []
+    for path in text:
+        scores.append(score_text(loaded, tokenizer, _texts(path), max_tokens=max_tokens))
+        if scores[-1].text_bytes == 0:
+            raise InvalidInput("holds no text", where=path, cure="Give files with text in them.")
+    parts = [{"text": path, **_numbers(one)} for path, one in zip(text, scores, strict=True)]
+    return {"model": model, **_numbers(sum(scores[1:], start=scores[0])), "texts": parts}
+
+
+def _numbers(score: HoldoutScore) -> dict[str, Any]:
+    return {"bpb": score.bpb, "nats": score.nats, "tokens": score.tokens, "text_bytes": score.text_bytes}
 
 
 def evaluate(run: str, step: int, tasks: list[str]) -> dict[str, Any]:
