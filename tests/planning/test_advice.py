@@ -59,8 +59,39 @@ def test_four_epochs_are_not_too_many() -> None:
     assert codes(training={"budget": "4 epochs"}) == set()
 
 
+@pytest.mark.parametrize(
+    ("parameters", "train_tokens", "little"),
+    [
+        (5_000_000, 2_000_000, False),  # measured: it learns well
+        (5_000_000, 400_000, True),
+        (1_000_000_000, 99_000_000, True),
+        (1_000_000_000, 101_000_000, False),
+        (7_000_000_000, 300_000_000, True),
+        (70_000_000_000, 1_100_000_000, False),
+    ],
+)
+def test_how_much_text_is_little_depends_on_the_size_of_the_model(
+    parameters: int, train_tokens: int, little: bool
+) -> None:
+    case = {
+        "parameters": parameters,
+        "train_tokens": train_tokens,
+        "train_bytes": 4 * train_tokens,
+        "memory_bytes": 10**13,
+    }
+    assert ("little_text" in codes(**case)) == little
+
+
+def test_a_new_model_needs_more_and_is_told_of_no_adapters() -> None:
+    facts = Facts(**{**SOUND, "parameters": 5_000_000, "train_tokens": 2_000_000, "from_scratch": True})
+    spec = JobSpec.model_validate({"name": "job", "base": "model", "corpus": {"sources": ["text"]}})
+    (told,) = [each.message for each in advise(facts, derive(spec, facts)) if each.code == "little_text"]
+    assert "5M" in told
+    assert "lora" not in told
+
+
 def test_a_new_model_is_not_told_of_its_base() -> None:
-    assert codes(from_scratch=True, domain_bpb=0.1, train_bytes=600_000_000) == set()
+    assert codes(from_scratch=True, parameters=10**8, domain_bpb=0.1, train_bytes=600_000_000) == set()
 
 
 def test_instruct_bases_are_known_by_template_or_name(tmp_path: Path) -> None:

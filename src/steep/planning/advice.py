@@ -12,11 +12,17 @@ from pathlib import Path
 from typing import Literal
 
 from steep.planning.facts import Facts
-from steep.planning.presets import MAX_USEFUL_EPOCHS, SMALL_TOKENS
+from steep.planning.presets import MAX_USEFUL_EPOCHS
 from steep.planning.recipe import Recipe
 from steep.spec.units import format_tokens
 
 TINY_CORPUS_TOKENS = 100_000
+TOKENS_PER_PARAMETER = (
+    0.1  # papers call 100M tokens little at about 1B parameters; at 5M, 2M tokens gained 1.5 bits per byte here
+)
+ENOUGH_TOKENS = (
+    1_000_000_000  # for a base of any size: from here on what is written about CPT does not call a corpus small
+)
 LOW_BYTES_PER_TOKEN = 2.7  # English is near 4 with a tokenizer that fits; 1.5 x as many tokens is a poor fit
 HIGH_RATE_FACTOR = 3.0
 PAIRED_SHARE = 0.5
@@ -104,6 +110,18 @@ def advise(
     return sorted(found, key=lambda advice: advice.level != "warning")
 
 
+def enough_tokens(facts: Facts) -> float:
+    """Tokens of text from which a model of this size learns well: a tenth of its parameters, or all of them from scratch.
+
+    A large model has more to forget and more room to learn a small text by heart. The tenth joins two findings: below 100M
+    tokens, models of about 1B parameters can lose more in general than they gain in the domain, and 0.4 tokens a
+    parameter were plenty for one of 5M. A new model knows nothing that could help it.
+    """
+    if facts.from_scratch:
+        return facts.parameters
+    return min(TOKENS_PER_PARAMETER * facts.parameters, ENOUGH_TOKENS)
+
+
 def _about_corpus(facts: Facts, recipe: Recipe, shape: CorpusShape) -> Iterable[Advice]:
     tokens = facts.train_tokens
     if shape.instruction_share > PAIRED_SHARE:
@@ -127,12 +145,13 @@ def _about_corpus(facts: Facts, recipe: Recipe, shape: CorpusShape) -> Iterable[
             f"the corpus has {format_tokens(tokens)} tokens; with so little, general ability can suffer without a gain in the "
             "domain: watch the hold-outs, or put the text into the prompt (retrieval) instead",
         )
-    elif tokens < SMALL_TOKENS and facts.parameters > tokens:
+    elif tokens < enough_tokens(facts):
+        method = "" if facts.from_scratch else " and consider `method: lora`"
         yield Advice(
             "warning",
             "little_text",
-            f"the corpus has {format_tokens(tokens)} tokens for {format_tokens(facts.parameters)} parameters; continued pretraining "
-            "shows its strength from hundreds of millions of tokens, so trust the domain hold-out and consider `method: lora`",
+            f"the corpus has {format_tokens(tokens)} tokens for {format_tokens(facts.parameters)} parameters; a model of this size "
+            f"learns well from about {format_tokens(enough_tokens(facts))} on, so trust the domain hold-out{method}",
         )
     fertility = facts.bytes_per_token
     if fertility is not None and fertility < LOW_BYTES_PER_TOKEN and not facts.from_scratch:
