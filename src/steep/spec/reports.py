@@ -73,6 +73,7 @@ class CheckpointReport(_Report):
     step: int
     event: Literal["saved", "verified", "deleted", "uploaded", "upload_failed", "rejected"]
     size_bytes: int = 0
+    tokens_seen: int = Field(0, description="Of a saved one.")
     stall_seconds: float = 0.0
     detail: str = ""
 

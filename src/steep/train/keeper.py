@@ -130,6 +130,7 @@ class Keeper:
                 step=saved.manifest.step,
                 event="saved",
                 size_bytes=saved.manifest.size_bytes,
+                tokens_seen=saved.manifest.tokens_seen,
                 stall_seconds=saved.stall_seconds,
             )
         )
