@@ -1,3 +1,20 @@
 """Steep: continued pretraining of language models as a managed job."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from steep.client.client import AsyncClient, Client
+
+__all__ = ["AsyncClient", "Client", "__version__"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """The client is imported when it is first asked for, so that `import steep` costs nothing."""
+    if name in ("AsyncClient", "Client"):
+        from steep.client import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module 'steep' has no attribute {name!r}")
