@@ -17,6 +17,10 @@ from steep.spec.states import Standing
 
 Item = TypeVar("Item")
 
+NEXT_OFFSET_HEADER = "X-Next-Offset"
+"""Of an answer with a part of a log: the offset to ask for next. It is not the number of bytes in the answer: secrets are
+taken out of lines, and lines that are too long are cut."""
+
 
 class _Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
