@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Literal
@@ -12,9 +11,10 @@ from steep.client.job import POLL_SECONDS, AsyncJob, Job, Show, Stream
 from steep.client.progress import line_on
 from steep.client.reading import AnySpec, given, read_spec
 from steep.client.requests import Request, at, create, delete, get, patch, post
-from steep.client.watching import PATIENCE_SECONDS, stream_events, stream_text
+from steep.client.watching import PATIENCE_SECONDS, stream_events
 from steep.client.wire import Wire
 from steep.spec.api import (
+    NEXT_OFFSET_HEADER,
     BranchRequest,
     CloneRequest,
     DeviceSample,
@@ -167,13 +167,22 @@ class AsyncJobs:
         Args:
             job: its id.
             stream: which of its streams.
-            offset: bytes of the text to pass over.
+            offset: bytes of the stream to pass over.
             follow: go on until the job has ended.
         """
-        request = get(at("jobs", job, "logs"), stream=stream, follow=follow)
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        async for piece in stream_text(self._wire, request, offset):
-            yield decoder.decode(piece)
+        has_ended = not follow
+        while True:
+            request = get(at("jobs", job, "logs"), stream=stream, offset=offset)
+            answer = await self._wire.send(request, patience_seconds=PATIENCE_SECONDS)
+            reached = int(answer.headers.get(NEXT_OFFSET_HEADER.lower(), offset + len(answer.body)))
+            if answer.body:
+                yield answer.body.decode("utf-8", errors="replace")
+            if reached > offset:
+                offset = reached
+            elif has_ended:
+                return
+            elif not (has_ended := (await self.detail(job)).standing.is_terminal):
+                await self._wire.sleep(POLL_SECONDS)
 
     async def reports(self, job: str, *, after: int | None = None, kind: str | None = None) -> AsyncIterator[Report]:
         """What the job's workers reported, from the one after a sequence number on; all of them, or those of a kind."""

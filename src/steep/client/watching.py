@@ -88,21 +88,3 @@ def _event(message: Message) -> Event | None:
         return Event.model_validate_json(message.data)
     except ValidationError:
         return None
-
-
-async def stream_text(wire: Wire, request: Request, offset: int) -> AsyncIterator[bytes]:
-    """The bytes of a text from an offset on, until the server ends it. Raises as `stream_events`."""
-    reconnecting = Reconnecting(wire)
-    while True:
-        try:
-            async with wire.open(replace(request, query={**request.query, "offset": offset})) as stream:
-                async for piece in stream.pieces:
-                    reconnecting.heard()
-                    offset += len(piece)
-                    yield piece
-                return
-        except Trouble as trouble:
-            error = wire.unavailable(trouble)
-        except ServerUnavailable as unavailable:
-            error = unavailable
-        await reconnecting.wait(error)
