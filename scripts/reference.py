@@ -61,7 +61,7 @@ def _parts(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
     def walk(part: dict[str, Any], prefix: str) -> None:
         for key, field in part["properties"].items():
             for name in dict.fromkeys(_references(field)):
-                if name not in seen:
+                if name not in seen and "properties" in schema["$defs"][name]:
                     seen.add(name)
                     path = f"{prefix}{key}" + ("[]" if _is_list(field) else "")
                     found[path] = schema["$defs"][name]
@@ -88,6 +88,9 @@ def _is_list(field: dict[str, Any]) -> bool:
 
 def _type(field: dict[str, Any], schema: dict[str, Any]) -> str:
     if "$ref" in field:
+        target = schema["$defs"][field["$ref"].rsplit("/", 1)[-1]]
+        if "enum" in target:
+            return ", ".join(f"`{value}`" for value in target["enum"])
         return "source" if field["$ref"].endswith("/Source") else "mapping"
     if "anyOf" in field:
         kinds = dict.fromkeys(_type(each, schema) for each in field["anyOf"] if each.get("type") != "null")

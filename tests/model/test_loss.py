@@ -11,7 +11,15 @@ from tests.model.families import EOS, FAMILIES, documents, make, pairs
 from torch.nn.functional import cross_entropy
 
 from steep.model.batch import IGNORED, Batch, make_batch, pack
-from steep.model.loss import Head, LanguageModelLoss, head_of, hidden_states, language_model_loss, linear_cross_entropy
+from steep.model.loss import (
+    Head,
+    LanguageModelLoss,
+    Lesson,
+    head_of,
+    hidden_states,
+    language_model_loss,
+    linear_cross_entropy,
+)
 
 LABELS = 29
 
@@ -52,6 +60,50 @@ def test_value_and_gradients_are_those_of_plain_float64(
     torch.testing.assert_close(nats.double(), expected, rtol=tolerance, atol=tolerance)
     for ours, theirs in zip(torch.autograd.grad(nats / 7, leaves), wanted, strict=True):
         assert (ours.double() - theirs.double()).norm() <= tolerance * theirs.double().norm()
+
+
+@pytest.mark.parametrize(("scale", "softcap"), [(1.0, None), (2.0, 5.0)])
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_a_lesson_is_the_cross_entropy_with_what_the_base_expects(
+    share: float, scale: float, softcap: float | None
+) -> None:
+    given = problem(torch.float64, bias=True)
+    leaves = [given["hidden"], given["weight"], given["bias"]]
+    head = Head(given["weight"], given["bias"], scale, softcap)
+    base = Head(torch.randn_like(given["weight"]), None, scale, softcap)
+    rows = torch.arange(len(given["labels"]))
+    lesson = Lesson(rows, torch.randn_like(given["hidden"]), base, share)
+    goals = given["labels"].clamp(min=0)
+    expected = (1 - share) * torch.nn.functional.one_hot(goals, len(given["weight"])).double()
+    expected = expected + share * torch.softmax(base.logits(lesson.hidden), -1)
+    logits = scale * torch.nn.functional.linear(given["hidden"], given["weight"], given["bias"])
+    logits = logits if softcap is None else softcap * torch.tanh(logits / softcap)
+    costs = -(expected * torch.log_softmax(logits, -1)).sum(-1)
+    wanted = costs[given["labels"] != IGNORED].sum()
+    nats = linear_cross_entropy(given["hidden"], head, given["labels"], lesson=lesson, chunk_tokens=7)
+    torch.testing.assert_close(nats, wanted)
+    for ours, theirs in zip(
+        torch.autograd.grad(nats / 7, leaves), torch.autograd.grad(wanted / 7, leaves), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_lesson_of_some_rows_leaves_the_others_their_labels() -> None:
+    model, base = make("llama"), make("llama")
+    with torch.no_grad():
+        for parameter in base.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    batch = make_batch([documents([33], seed)[0] for seed in (1, 2)], EOS, None)
+    rows = torch.arange(32, 64)
+    nothing = Lesson(rows, hidden_states(base, batch)[rows].detach(), head_of(base), 0.0)
+    loss = LanguageModelLoss(model)
+    torch.testing.assert_close(loss(batch, nothing)[0], loss(batch)[0])
+    taught = Lesson(rows, nothing.hidden, nothing.head, 1.0)
+    probabilities = torch.softmax(head_of(base).logits(taught.hidden), -1)
+    logits = head_of(model).logits(hidden_states(model, batch))
+    expected = cross_entropy(logits[:32], batch.labels[:32], reduction="sum")
+    expected = expected + cross_entropy(logits[32:], probabilities, reduction="sum")
+    torch.testing.assert_close(loss(batch, taught)[0], expected)
 
 
 def test_a_hopeless_label_costs_finite_nats() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steep.planning.facts import Facts
+from steep.planning.rate import second_beta
 from steep.planning.recipe import Recipe, derive
 from steep.spec.errors import InvalidInput, InvalidSpec
 from steep.spec.job import JobSpec
@@ -34,12 +35,13 @@ def reason(recipe: Recipe, field: str) -> str:
 
 
 def test_two_million_tokens_on_five_million_parameters() -> None:
-    """The setting that was measured: rate 1e-3, a quarter of replay, steps of 4k tokens, WSD."""
+    """The setting that was measured: rate 1e-3, a quarter of replay that the base teaches, steps of 4k tokens, WSD."""
     recipe = derive(spec(training={"budget": "2M tokens"}), facts())
     assert recipe.peak_rate == pytest.approx(1e-3)
-    assert recipe.replay_share == 0.25
+    assert (recipe.replay_share, recipe.replay_distill) == (0.25, 1.0)
+    assert recipe.betas == (0.9, pytest.approx(0.986, abs=1e-3))
     assert (recipe.step_tokens, recipe.total_steps, recipe.schedule) == (4096, 489, "wsd")
-    assert (recipe.warmup_steps, recipe.decay_steps) == (10, 98)
+    assert (recipe.warmup_steps, recipe.decay_steps) == (10, 245)
     assert recipe.checkpoint_every_steps == 49
 
 
@@ -173,3 +175,28 @@ def test_a_larger_base_never_gets_a_higher_rate(one: int, other: int) -> None:
         derive(spec(), facts(parameters=size, memory_bytes=10**15)).peak_rate for size in sorted((one, other))
     )
     assert large <= small
+
+
+def test_the_base_teaches_only_where_it_fits() -> None:
+    known = facts(parameters=100_000_000, memory_bytes=3 * 10**9)
+    with_teacher, without = derive(spec(), known), derive(spec(replay={"distill": 0}), known)
+    assert with_teacher.replay_distill == 1.0
+    assert without.replay_distill == 0.0
+    tight = known.model_copy(update={"memory_bytes": 1_950_000_000})
+    recipe = derive(spec(), tight)
+    assert recipe.replay_distill == 0.0
+    assert "does not fit" in reason(recipe, "replay_distill")
+    with pytest.raises(InvalidInput, match="training needs"):
+        derive(spec(replay={"distill": 0.5}), tight)
+
+
+def test_the_base_teaches_nothing_without_replay() -> None:
+    assert derive(spec(replay="none"), facts()).replay_distill == 0.0
+
+
+@pytest.mark.parametrize(
+    ("step_tokens", "steps", "beta"),
+    [(262_144, 10_000, 0.95), (4_000_000, 500, 0.95), (4096, 489, 0.986), (65_536, 100_000, 0.987), (4096, 20, 0.95)],
+)
+def test_the_second_beta_remembers_tokens_not_steps(step_tokens: int, steps: int, beta: float) -> None:
+    assert second_beta(step_tokens, steps)[0] == pytest.approx(beta, abs=1e-3)

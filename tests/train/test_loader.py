@@ -26,8 +26,8 @@ def test_a_row_is_the_stream_where_the_order_says(datasets: dict[str, TokenDatas
 def test_a_step_holds_its_sequences_once_in_order(datasets: dict[str, TokenDataset]) -> None:
     sequences = Sequences(datasets, order_of(datasets))
     data = sequences.step(100, 7, 3)
-    assert [batch.input_ids.numel() for batch in data.microbatches] == [3 * 64, 3 * 64, 64]
-    ids = torch.cat([batch.input_ids[0] for batch in data.microbatches]).numpy()
+    assert [one.batch.input_ids.numel() for one in data.microbatches] == [3 * 64, 3 * 64, 64]
+    ids = torch.cat([one.batch.input_ids[0] for one in data.microbatches]).numpy()
     assert np.array_equal(ids, np.concatenate([sequences.row(index)[:-1] for index in range(100, 107)]))
     assert data.num_labels == 7 * 64
     assert data.cursor == 100
@@ -37,11 +37,30 @@ def test_documents_are_segments(datasets: dict[str, TokenDataset]) -> None:
     sequences = Sequences(datasets, order_of(datasets))
     seen = 0
     for cursor in range(0, 400, 4):
-        batch = sequences.step(cursor, 4, 4).microbatches[0]
+        batch = sequences.step(cursor, 4, 4).microbatches[0].batch
         begins = set((batch.input_ids[0] == EOS).nonzero().flatten().tolist()) | {0, 64, 128, 192}
         assert batch.cu_seq_lens.tolist() == [*sorted(begins), 256]
         seen += len(begins) - 4
     assert seen > 20
+
+
+def test_the_base_is_shown_the_replay_rows_and_no_others(datasets: dict[str, TokenDataset]) -> None:
+    order = order_of(datasets)
+    sequences = Sequences(datasets, order, {"replay"})
+    seen = 0
+    for cursor in range(0, 64, 4):
+        one = sequences.step(cursor, 4, 4).microbatches[0]
+        replayed = [i for i in range(4) if order.streams[order.locate(cursor + i).stream].name == "replay"]
+        if not replayed:
+            assert one.shown is None
+            continue
+        assert one.shown is not None
+        assert one.rows is not None
+        assert one.rows.tolist() == [64 * i + offset for i in replayed for offset in range(64)]
+        assert torch.equal(one.batch.input_ids[0][one.rows], one.shown.input_ids[0])
+        assert torch.equal(one.batch.position_ids[0][one.rows], one.shown.position_ids[0])
+        seen += len(replayed)
+    assert seen == 16
 
 
 def test_reads_ahead_from_the_cursor(datasets: dict[str, TokenDataset]) -> None:
@@ -50,7 +69,8 @@ def test_reads_ahead_from_the_cursor(datasets: dict[str, TokenDataset]) -> None:
         for cursor in (40, 48, 56, 64):
             data = loader.next_step()
             assert data.cursor == cursor
-            assert torch.equal(data.microbatches[0].input_ids, sequences.step(cursor, 8, 8).microbatches[0].input_ids)
+            expected = sequences.step(cursor, 8, 8).microbatches[0].batch
+            assert torch.equal(data.microbatches[0].batch.input_ids, expected.input_ids)
     assert not loader_threads()
 
 

@@ -10,6 +10,7 @@ from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.retention import RetentionPolicy
 from steep.spec.errors import Stopped
 from steep.train.checkpoint import load_average
+from steep.train.loader import Sequences
 from steep.train.observer import Silent
 from steep.train.schedule import Schedule
 from steep.train.setup import Scores, TrainingSetup
@@ -160,3 +161,35 @@ def test_the_last_checkpoint_has_no_twin_just_before_it(make_setup: MakeSetup) -
     train(setup, Silent())
     assert 22 not in setup.checkpoints.steps()
     assert {11, 23} <= set(setup.checkpoints.steps())
+
+
+def divergence(setup: TrainingSetup, base: Path, step: int) -> float:
+    """How far a checkpoint's expectation at replay text is from the base's, in nats a token."""
+    from steep.model.load import load_model
+    from steep.model.loss import head_of, hidden_states
+
+    model, plain = load_model(str(base)), load_model(str(base))
+    model.load_state_dict(weights_of(setup, step), strict=False)
+    batch = Sequences(setup.datasets, setup.order, {"replay"}).step(10_000, 64, 64).microbatches[0].shown
+    assert batch is not None
+    with torch.no_grad():
+        ours, theirs = (head_of(one).logits(hidden_states(one, batch)).log_softmax(-1) for one in (model, plain))
+    return float((theirs.exp() * (theirs - ours)).sum(-1).mean())
+
+
+def test_a_base_that_teaches_holds_the_model_closer(make_setup: MakeSetup, base: Path) -> None:
+    replay = frozenset({"replay"})
+    plain, taught = make_setup("plain", replay=replay), make_setup("taught", replay=replay, distill=1.0)
+    train(plain, Silent())
+    train(taught, Silent())
+    assert divergence(taught, base, 20) < 0.85 * divergence(plain, base, 20)
+
+
+def test_resume_with_a_teacher_is_exact(make_setup: MakeSetup) -> None:
+    settings = {"replay": frozenset({"replay"}), "distill": 0.5}
+    whole, parts = make_setup("whole", **settings), make_setup("parts", **settings)
+    train(whole, Silent())
+    with pytest.raises(Stopped):
+        train(parts, Silent(), stop_after(7))
+    train(parts, Silent())
+    assert_equal(weights_of(parts, 20), weights_of(whole, 20))

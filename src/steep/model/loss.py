@@ -2,6 +2,9 @@
 
 The last linear layer and the cross entropy are one function, worked off in chunks of tokens. Since the loss is the root of
 the backward pass, its gradients are known as soon as a chunk's logits are, so both passes are one and nothing is computed twice.
+
+Replay text can teach more than its next tokens: all that the base expected there. What it would say (a `Lesson`) is then part of
+the target (distillation, Hinton et al. 2015; against forgetting, Li and Hoiem 2016, "Learning without Forgetting").
 """
 
 from __future__ import annotations
@@ -46,6 +49,27 @@ class Head:
         return _bend(linear(hidden, self.weight, self.bias), self)
 
 
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What the base says at some tokens of a batch.
+
+    Args:
+        rows: int64 `[M]`; which tokens.
+        hidden: `[M, hidden]`; the base's last hidden states there.
+        head: of the base.
+        share: of the base's expectation in the target; the label has the rest.
+    """
+
+    rows: Tensor
+    hidden: Tensor
+    head: Head
+    share: float
+
+    def expected(self, start: int, stop: int) -> Tensor:
+        """Probabilities `[stop - start, vocab]` of what follows the tokens from `start` to `stop` of the lesson."""
+        return torch.softmax(self.head.logits(self.hidden[start:stop]), dim=-1)
+
+
 def head_of(model: PreTrainedModel) -> Head:
     """The head of a causal language model; its weights may change afterwards."""
     layer = model.get_output_embeddings()
@@ -70,10 +94,17 @@ class LanguageModelLoss(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Batch) -> tuple[Tensor, int]:
+    def forward(self, batch: Batch, lesson: Lesson | None = None) -> tuple[Tensor, int]:
         """Sum of nats over the batch's labels (a scalar, fp32), and how many labels there are."""
-        hidden = hidden_states(self.model, batch)
-        return linear_cross_entropy(hidden, head_of(self.model), batch.labels), batch.num_labels
+        hidden, head = hidden_states(self.model, batch), head_of(self.model)
+        if lesson is None:
+            return linear_cross_entropy(hidden, head, batch.labels), batch.num_labels
+        untaught = torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
+        untaught[lesson.rows] = False
+        nats = linear_cross_entropy(hidden[lesson.rows], head, batch.labels[lesson.rows], lesson=lesson)
+        if lesson.rows.numel() < len(hidden):
+            nats = nats + linear_cross_entropy(hidden[untaught], head, batch.labels[untaught])
+        return nats, batch.num_labels
 
 
 def language_model_loss(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, int]:
@@ -81,19 +112,22 @@ def language_model_loss(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, i
     return linear_cross_entropy(hidden_states(model, batch), head_of(model), batch.labels), batch.num_labels
 
 
-def linear_cross_entropy(hidden: Tensor, head: Head, labels: Tensor, *, chunk_tokens: int | None = None) -> Tensor:
-    """Sum over tokens of the nats that the label costs.
+def linear_cross_entropy(
+    hidden: Tensor, head: Head, labels: Tensor, *, lesson: Lesson | None = None, chunk_tokens: int | None = None
+) -> Tensor:
+    """Sum over tokens of the nats that the target costs: the label, or a mixture of it and what a lesson expects.
 
     Args:
         hidden: `[N, hidden]`.
         head: makes logits of them.
         labels: int64 `[N]`, or `IGNORED`, which costs nothing.
+        lesson: of these N tokens.
         chunk_tokens: tokens worked off at a time; by default what suits the device.
 
     Returns:
         A scalar: fp32, or fp64 where the inputs are.
     """
-    if hidden.is_cuda and hidden.dtype != torch.float64 and _liger() is not None:
+    if lesson is None and hidden.is_cuda and hidden.dtype != torch.float64 and _liger() is not None:
         nats: Tensor = _liger()(
             hidden,
             head.weight if head.scale == 1.0 else head.weight * head.scale,
@@ -107,7 +141,7 @@ def linear_cross_entropy(hidden: Tensor, head: Head, labels: Tensor, *, chunk_to
     if chunk_tokens is None:
         budget = CHUNK_ELEMENTS.get(hidden.device.type, CHUNK_ELEMENTS["cpu"])
         chunk_tokens = max(_MIN_CHUNK_TOKENS, budget // len(head.weight))
-    return _LinearCrossEntropy.apply(hidden, head.weight, head.bias, labels, head, chunk_tokens)
+    return _LinearCrossEntropy.apply(hidden, head.weight, head.bias, labels, head, lesson, chunk_tokens)
 
 
 @cache
@@ -132,7 +166,14 @@ def _bend(logits: Tensor, head: Head) -> Tensor:
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, head: Head, chunk_tokens: int
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        head: Head,
+        lesson: Lesson | None,
+        chunk_tokens: int,
     ) -> Tensor:
         exact = torch.float64 if hidden.dtype == torch.float64 else torch.float32
         wants = [bool(need) for need in ctx.needs_input_grad[:3]]
@@ -142,7 +183,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         nats = torch.zeros((), dtype=exact, device=hidden.device)
         for start in range(0, len(hidden), chunk_tokens):
             rows, goals = hidden[start : start + chunk_tokens], labels[start : start + chunk_tokens]
-            some, gradient = _cost(_bend(linear(rows, weight, bias), head), goals, head)
+            logits = _bend(linear(rows, weight, bias), head)
+            some, gradient = _cost(logits, goals, head, _target(lesson, goals, start))
             nats += some
             if grad_hidden is not None:
                 torch.mm(gradient, weight, out=grad_hidden[start : start + len(rows)])
@@ -159,10 +201,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
         outer = gradients[0]
         scaled = [None if grad is None else grad.mul_(outer.to(grad.dtype)).to(ctx.dtype) for grad in ctx.gradients]
         ctx.gradients = None, None, None
-        return *scaled, None, None, None
+        return *scaled, None, None, None, None
 
 
-def _cost(logits: Tensor, labels: Tensor, head: Head) -> tuple[Tensor, Tensor]:
+def _target(lesson: Lesson | None, labels: Tensor, start: int) -> Tensor | None:
+    """The distribution `[n, vocab]` to learn at a chunk's tokens, where it is not the label alone."""
+    if lesson is None:
+        return None
+    goals = labels.clamp(min=0)[:, None]
+    target = lesson.expected(start, start + len(labels)).mul_(lesson.share)
+    return target.scatter_add_(1, goals, target.new_full((1, 1), 1 - lesson.share).expand_as(goals))
+
+
+def _cost(logits: Tensor, labels: Tensor, head: Head, target: Tensor | None) -> tuple[Tensor, Tensor]:
     """Nats of a chunk, and their gradient for its logits before scale and softcap. The logits are overwritten.
 
     The sum of exponentials is taken from the softmax's largest entry, so nats are finite whatever the logits are.
@@ -170,10 +221,14 @@ def _cost(logits: Tensor, labels: Tensor, head: Head) -> tuple[Tensor, Tensor]:
     exact = torch.float64 if logits.dtype == torch.float64 else torch.float32
     counted = labels != IGNORED
     goals = labels.clamp(min=0)[:, None]
-    lead = (logits.amax(-1) - logits.gather(1, goals)[:, 0]).to(exact)
+    wanted = logits.gather(1, goals)[:, 0] if target is None else (logits * target).sum(-1, dtype=exact)
+    lead = logits.amax(-1).to(exact) - wanted.to(exact)
     gradient = torch.softmax(logits, dim=-1)
     nats = lead - gradient.amax(-1).to(exact).log()
-    gradient.scatter_add_(1, goals, gradient.new_full((1, 1), -1.0).expand_as(goals))
+    if target is None:
+        gradient.scatter_add_(1, goals, gradient.new_full((1, 1), -1.0).expand_as(goals))
+    else:
+        gradient.sub_(target)
     if head.softcap is not None:
         gradient.mul_(1 - logits.div_(head.softcap).square_())
     if head.scale != 1.0 or not bool(counted.all()):

@@ -67,6 +67,7 @@ def estimate(
     activation_checkpointing: bool,
     lora: Lora | None = None,
     average: bool = False,
+    teacher: bool = False,
 ) -> MemoryEstimate:
     """Bytes that training takes with `microbatch_tokens` tokens in one forward pass.
 
@@ -77,11 +78,13 @@ def estimate(
         activation_checkpointing: keep one tensor a block and compute the rest again in the backward pass.
         lora: adapters instead of full training.
         average: keep a running average of the weights as well.
+        teacher: keep the base beside the model, in the precision of the computation.
     """
     trained = facts.parameters if lora is None else lora_parameters(facts, lora)
     held = facts.parameters + (0 if lora is None else trained)
     width = 2 if precision == "bf16" else 4
     weights = 4 * held + (2 * held if precision == "bf16" else 0) + (4 * trained if average else 0)
+    weights += width * facts.parameters if teacher else 0
     per_hidden, per_mlp = BLOCK_BYTES[precision]
     block = microbatch_tokens * (per_hidden * facts.hidden_size + per_mlp * facts.mlp_width)
     residual = microbatch_tokens * facts.hidden_size * width
@@ -104,6 +107,7 @@ def plan_memory(
     activation_checkpointing: bool | None = None,
     lora: Lora | None = None,
     average: bool = False,
+    teacher: bool = False,
 ) -> MemoryPlan:
     """The largest microbatch that fits in memory, without activation checkpointing where that is possible.
 
@@ -117,6 +121,7 @@ def plan_memory(
         activation_checkpointing: the user's choice; None derives it.
         lora: adapters instead of full training.
         average: a running average of the weights is kept.
+        teacher: the base is kept beside the model.
 
     Raises:
         InvalidInput: not even one sequence with activation checkpointing fits.
@@ -131,6 +136,7 @@ def plan_memory(
             activation_checkpointing=checkpointing,
             lora=lora,
             average=average,
+            teacher=teacher,
         )
 
     if microbatch_sequences is not None:

@@ -12,6 +12,8 @@ TINY_TOKENS = 10_000_000
 SMALL_TOKENS = 100_000_000
 LARGE_TOKENS = 1_000_000_000
 MAX_USEFUL_EPOCHS = 4.0
+LONG_DECAY_SHARE = 0.2
+LONG_DECAY_REASON = "the last fifth, as 1 - sqrt; the trunk before it can be branched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class Preset:
     epochs: float
     replay_reason: str
     epochs_reason: str
+    decay_share: float
+    decay_reason: str
 
 
 def preset_for(train_tokens: int) -> Preset:
@@ -37,6 +41,9 @@ def preset_for(train_tokens: int) -> Preset:
             epochs_reason="up to four epochs are nearly as good as new text, and below 10M tokens every pass is needed"
             if tiny
             else "two epochs are nearly as good as twice the text, and forget less than four",
+            decay_share=0.5,
+            decay_reason="half of a short run, as 1 - sqrt: measured to learn more and to forget a third less than a fifth "
+            "does; the trunk before it can be branched",
         )
     if train_tokens < LARGE_TOKENS:
         return Preset(
@@ -45,6 +52,8 @@ def preset_for(train_tokens: int) -> Preset:
             epochs=2.0,
             replay_reason="between 100M and 1B tokens a tenth wins back most of the general loss at little cost",
             epochs_reason="two epochs are nearly as good as twice the text",
+            decay_share=LONG_DECAY_SHARE,
+            decay_reason=LONG_DECAY_REASON,
         )
     return Preset(
         name="large",
@@ -52,4 +61,6 @@ def preset_for(train_tokens: int) -> Preset:
         epochs=1.0,
         replay_reason="from 1B tokens a twentieth of the tokens is plenty of general text",
         epochs_reason="from 1B tokens one pass is enough",
+        decay_share=LONG_DECAY_SHARE,
+        decay_reason=LONG_DECAY_REASON,
     )

@@ -13,8 +13,8 @@ from steep.planning.facts import Facts
 from steep.planning.intervals import checkpoints, evaluations
 from steep.planning.memory import MemoryPlan, plan_memory
 from steep.planning.presets import preset_for
-from steep.planning.rate import peak_rate
-from steep.spec.errors import InvalidSpec
+from steep.planning.rate import FIRST_BETA, peak_rate, second_beta
+from steep.spec.errors import InvalidInput, InvalidSpec
 from steep.spec.job import JobSpec, Lora
 from steep.spec.units import format_bytes, format_tokens
 
@@ -22,7 +22,6 @@ __all__ = ["Decision", "Recipe", "derive"]
 
 MAX_DEFAULT_SEQUENCE_TOKENS = 4096
 WARMUP_SHARE, MIN_WARMUP_STEPS = 0.01, 10
-DECAY_SHARE = 0.2
 
 
 class Recipe(BaseModel):
@@ -40,6 +39,9 @@ class Recipe(BaseModel):
     warmup_steps: int = Field(ge=0)
     decay_steps: int = Field(ge=0, description="Last steps, in which WSD lowers the rate; 0 in other schedules.")
     replay_share: float = Field(ge=0, le=1)
+    replay_distill: float = Field(
+        0.0, ge=0, le=1, description="Share of the base's expectation in the target at replay."
+    )
     weight_decay: float
     betas: tuple[float, float]
     clip_norm: float
@@ -92,11 +94,14 @@ def derive(spec: JobSpec, facts: Facts) -> Recipe:
     note(log, "total_tokens", format_tokens(total_tokens), spent)
     note(log, "epochs", f"{epochs:.2f}", f"of the corpus's {format_tokens(facts.train_tokens)} tokens")
     rate = _peak_rate(spec, facts, total_tokens, log)
-    warmup_steps, decay_steps = _phases(spec, total_steps, log)
+    warmup_steps, decay_steps = _phases(spec, facts, total_steps, log)
     average_steps = math.ceil((spec.training.average or 0.0) * total_steps)
     if average_steps:
         note(log, "average_steps", str(average_steps), "training.average of the steps, the last ones")
-    memory = _memory(spec, facts, sequence_tokens, length.sequences_per_step, average_steps > 0, log)
+    betas = _betas(spec, step_tokens, total_steps, log)
+    distill, memory = _distill_in_memory(
+        spec, facts, replay_share, sequence_tokens, length.sequences_per_step, average_steps > 0, log
+    )
     checkpoint_steps, checkpoint_seconds = checkpoints(spec, facts, total_steps, step_tokens, replay_share, log)
     evaluate_steps, evaluate_seconds = evaluations(spec, facts, step_tokens, replay_share, log)
     training = spec.training
@@ -111,8 +116,9 @@ def derive(spec: JobSpec, facts: Facts) -> Recipe:
         warmup_steps=warmup_steps,
         decay_steps=decay_steps,
         replay_share=replay_share,
+        replay_distill=distill,
         weight_decay=training.weight_decay,
-        betas=training.betas,
+        betas=betas,
         clip_norm=training.clip_norm,
         average_steps=average_steps,
         lora=training.method.lora,
@@ -142,8 +148,55 @@ def _memory_precision(spec: JobSpec, facts: Facts) -> Literal["bf16", "fp32"]:
     return spec.training.precision
 
 
+def _distill_in_memory(
+    spec: JobSpec,
+    facts: Facts,
+    replay_share: float,
+    sequence_tokens: int,
+    sequences: int,
+    average: bool,
+    log: list[Decision],
+) -> tuple[float, MemoryPlan]:
+    """How much the base teaches at replay text, and the memory plan; `auto` goes without where the base does not fit."""
+    given = spec.replay.distill
+    if replay_share == 0 or given == 0:
+        reason = "as given" if replay_share else "there is no replay"
+        note(log, "replay_distill", "0%", reason)
+        return 0.0, _memory(spec, facts, sequence_tokens, sequences, average, log)
+    share = 1.0 if given is None else given
+    attempt: list[Decision] = []
+    try:
+        plan = _memory(spec, facts, sequence_tokens, sequences, average, attempt, teacher=True)
+    except InvalidInput:
+        if given is not None:
+            raise
+        note(log, "replay_distill", "0%", "the base does not fit in memory beside the model")
+        return 0.0, _memory(spec, facts, sequence_tokens, sequences, average, log)
+    why = "at replay text the base teaches all it expects, which holds the model closer to it than the next token alone"
+    note(log, "replay_distill", f"{share:.0%}", why if given is None else "as given")
+    log.extend(attempt)
+    return share, plan
+
+
+def _betas(spec: JobSpec, step_tokens: int, total_steps: int, log: list[Decision]) -> tuple[float, float]:
+    if spec.training.betas is not None:
+        betas, reason = spec.training.betas, "as given"
+    else:
+        second, reason = second_beta(step_tokens, total_steps)
+        betas = (FIRST_BETA, second)
+    note(log, "betas", f"{betas[0]:g}, {betas[1]:g}", reason)
+    return betas
+
+
 def _memory(
-    spec: JobSpec, facts: Facts, sequence_tokens: int, sequences: int, average: bool, log: list[Decision]
+    spec: JobSpec,
+    facts: Facts,
+    sequence_tokens: int,
+    sequences: int,
+    average: bool,
+    log: list[Decision],
+    *,
+    teacher: bool = False,
 ) -> MemoryPlan:
     checkpointing = _chosen(spec.training.activation_checkpointing)
     plan = plan_memory(
@@ -155,6 +208,7 @@ def _memory(
         activation_checkpointing=checkpointing,
         lora=spec.training.method.lora,
         average=average,
+        teacher=teacher,
     )
     takes = f"takes about {format_bytes(plan.estimate.total)} of {format_bytes(facts.memory_bytes)} free"
     note(log, "microbatch_sequences", str(plan.microbatch_sequences), f"{takes} ({plan.estimate.describe()})")
@@ -213,7 +267,7 @@ def _peak_rate(spec: JobSpec, facts: Facts, total_tokens: int, log: list[Decisio
     return rate
 
 
-def _phases(spec: JobSpec, total_steps: int, log: list[Decision]) -> tuple[int, int]:
+def _phases(spec: JobSpec, facts: Facts, total_steps: int, log: list[Decision]) -> tuple[int, int]:
     """Warmup and decay steps; together never more than the run."""
     if spec.training.warmup is None:
         warmup = min(max(MIN_WARMUP_STEPS, math.ceil(WARMUP_SHARE * total_steps)), total_steps // 4)
@@ -225,7 +279,8 @@ def _phases(spec: JobSpec, total_steps: int, log: list[Decision]) -> tuple[int, 
         note(log, "decay_steps", "0", f"the {spec.training.schedule} schedule has no phase of its own for it")
         return warmup, 0
     if spec.training.decay is None:
-        share, reason = DECAY_SHARE, "the last fifth, as 1 - sqrt; the trunk before it can be branched"
+        preset = preset_for(facts.train_tokens)
+        share, reason = preset.decay_share, preset.decay_reason
     else:
         share, reason = spec.training.decay, "as given"
     decay = min(math.ceil(share * total_steps), total_steps - min(warmup, total_steps))

@@ -14,6 +14,13 @@ from steep.spec.service import Service
 from steep.spec.units import Budget, Interval, Seconds, Share, Tokens
 
 
+def _auto(value: Any) -> Any:
+    return None if value == "auto" else value
+
+
+Auto = BeforeValidator(_auto, json_schema_input_type=Literal["auto"] | float)
+
+
 class Part(BaseModel):
     """Base of every part of the spec: frozen, and an unknown key is refused."""
 
@@ -144,6 +151,11 @@ class Replay(Part):
     share: Share | None = Field(
         None, description="Share of trained tokens that are replay; by default from the preset."
     )
+    distill: Annotated[Share | None, Auto] = Field(
+        None,
+        description="At replay text, how much to learn what the base expects instead of the next token alone; `auto`: all, "
+        "where the base fits in memory beside the model.",
+    )
 
 
 def _replay(value: Any) -> Any:
@@ -179,13 +191,8 @@ def _method(value: Any) -> Any:
     return value
 
 
-def _auto(value: Any) -> Any:
-    return None if value == "auto" else value
-
-
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Alpha = Annotated[float, Field(ge=0, le=1)]
-Auto = BeforeValidator(_auto, json_schema_input_type=Literal["auto"] | float)
 
 
 class Training(Part):
@@ -211,7 +218,10 @@ class Training(Part):
     decay: Share | None = Field(None, description="Share of steps that lower the rate at the end (WSD).")
     final_rate: Share = Field(0.0, description="Rate at the end as a share of the peak.")
     weight_decay: float = Field(0.1, ge=0, description="AdamW's decoupled decay, of matrices only.")
-    betas: tuple[Beta, Beta] = Field((0.9, 0.95), description="AdamW's averages of gradient and squared gradient.")
+    betas: Annotated[tuple[Beta, Beta] | None, Auto] = Field(
+        None,
+        description="AdamW's averages of gradient and squared gradient; `auto` fits the second to batch and length.",
+    )
     clip_norm: float = Field(1.0, gt=0, description="Gradients of a larger norm are scaled down to this.")
     method: Annotated[Method, BeforeValidator(_method, json_schema_input_type=str | Method)] = Field(
         Method(), description="`full`, `lora`, or `lora: {rank: ...}`."

@@ -18,6 +18,7 @@ from steep.train.optimizer import make_optimizer
 from steep.train.precision import Precision
 from steep.train.setup import TrainingSetup
 from steep.train.state import Progress, TrainingState
+from steep.train.teacher import Teacher
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,12 +33,14 @@ class Trainee:
         state: what checkpoints hold; its model is the one inside `loss`.
         plain: the same weights in an unsharded fp32 model, which hold-outs are scored with.
         precision: of the computation.
+        teacher: the base, where it teaches at replay text.
     """
 
     loss: nn.Module
     state: TrainingState
     plain: PreTrainedModel
     precision: Precision
+    teacher: Teacher | None = None
 
     @property
     def trainable(self) -> list[nn.Parameter]:
@@ -48,6 +51,7 @@ class Trainee:
 def assemble(setup: TrainingSetup, mesh: DeviceMesh, precision: Precision) -> Trainee:
     """Load the base and make it ready to train, at step 0."""
     model = setup.load_model().to(setup.device)
+    teacher = Teacher.of(model, setup.distill, precision.dtype, mesh) if setup.taught else None
     if setup.lora is not None:
         from steep.model.lora import add_lora
 
@@ -65,7 +69,7 @@ def assemble(setup: TrainingSetup, mesh: DeviceMesh, precision: Precision) -> Tr
     loss.train()
     plain.eval()
     optimizer = make_optimizer(loss, betas=setup.betas, weight_decay=setup.weight_decay)
-    return Trainee(loss, TrainingState(model, optimizer, Progress()), plain, precision)
+    return Trainee(loss, TrainingState(model, optimizer, Progress()), plain, precision, teacher)
 
 
 def _twin(model: PreTrainedModel) -> PreTrainedModel:

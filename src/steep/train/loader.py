@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from steep.artifacts.tokens import TokenDataset
 from steep.corpus.order import DataOrder
@@ -21,6 +23,21 @@ from steep.model.batch import Batch, make_batch
 
 READ_AHEAD_STEPS = 2
 _POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Microbatch:
+    """The sequences of one forward pass.
+
+    Args:
+        batch: all of them.
+        shown: those that the base is shown as well, so that it teaches what it expects there.
+        rows: int64 `[M]`; where the tokens of `shown` stand in `batch`.
+    """
+
+    batch: Batch
+    shown: Batch | None = None
+    rows: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +51,7 @@ class StepData:
     """
 
     cursor: int
-    microbatches: tuple[Batch, ...]
+    microbatches: tuple[Microbatch, ...]
     num_labels: int
 
 
@@ -43,10 +60,14 @@ class Sequences:
 
     Args:
         datasets: by the names of the order's streams.
+        taught: names of the streams at whose tokens the base is asked, too.
     """
 
-    def __init__(self, datasets: Mapping[str, TokenDataset], order: DataOrder) -> None:
+    def __init__(
+        self, datasets: Mapping[str, TokenDataset], order: DataOrder, taught: Collection[str] = frozenset()
+    ) -> None:
         self.order = order
+        self._taught = [stream.name in taught for stream in order.streams]
         self._datasets = [datasets[stream.name] for stream in order.streams]
         info = self._datasets[0].info
         self.eos_id, self.bos_id = info.eos_id, info.bos_id
@@ -61,9 +82,20 @@ class Sequences:
         microbatches = []
         for first in range(cursor, cursor + sequences, microbatch_sequences):
             last = min(first + microbatch_sequences, cursor + sequences)
-            rows = [self.row(index) for index in range(first, last)]
-            microbatches.append(make_batch(rows, self.eos_id, self.bos_id))
-        return StepData(cursor, tuple(microbatches), sum(batch.num_labels for batch in microbatches))
+            microbatches.append(self._microbatch(range(first, last)))
+        return StepData(cursor, tuple(microbatches), sum(one.batch.num_labels for one in microbatches))
+
+    def _microbatch(self, indices: range) -> Microbatch:
+        rows = [self.row(index) for index in indices]
+        batch = make_batch(rows, self.eos_id, self.bos_id)
+        taught = [self._taught[self.order.locate(index).stream] for index in indices]
+        if not any(taught):
+            return Microbatch(batch)
+        shown = make_batch(
+            [row for row, is_taught in zip(rows, taught, strict=True) if is_taught], self.eos_id, self.bos_id
+        )
+        tokens = np.repeat(np.array(taught), self.order.sequence_tokens)
+        return Microbatch(batch, shown, torch.from_numpy(np.flatnonzero(tokens)))
 
 
 class Loader:

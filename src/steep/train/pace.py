@@ -26,7 +26,7 @@ def measure_pace(setup: TrainingSetup) -> float:
     use_quick_fp32_products(setup.device)
     with device_mesh(setup.device) as mesh:
         trainee = assemble(probe, mesh, choose_precision(setup.device, setup.precision))
-        sequences = Sequences(probe.datasets, probe.order)
+        sequences = Sequences(probe.datasets, probe.order, probe.taught)
         seconds: list[float] = []
         began = time.monotonic()
         while len(seconds) <= MIN_STEPS or (len(seconds) <= MAX_STEPS and time.monotonic() - began < PROBE_SECONDS):

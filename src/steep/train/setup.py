@@ -54,6 +54,8 @@ class TrainingSetup:
         betas, weight_decay, clip_norm: of AdamW, and the largest gradient norm that is applied as it is.
         average_steps: the mean of the weights is kept over this many last steps; 0 keeps none.
         lora: adapters instead of full training.
+        replay: names of the datasets that are replay.
+        distill: share of the base's own expectation in what is learned at replay text; 0 learns its next tokens alone.
         precision: of the computation; `auto` measures.
         compile: compile the transformer blocks; `auto` where it pays.
         activation_checkpointing: compute activations twice instead of keeping them.
@@ -80,6 +82,8 @@ class TrainingSetup:
     clip_norm: float = 1.0
     average_steps: int = 0
     lora: Lora | None = None
+    replay: frozenset[str] = frozenset()
+    distill: float = 0.0
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: Literal["auto"] | bool = "auto"
     activation_checkpointing: bool = False
@@ -96,6 +100,11 @@ class TrainingSetup:
     def step_tokens(self) -> int:
         """Input tokens of an optimizer step."""
         return self.sequences_per_step * self.order.sequence_tokens
+
+    @property
+    def taught(self) -> frozenset[str]:
+        """Streams of the order at which the base teaches."""
+        return self.replay.intersection(stream.name for stream in self.order.streams) if self.distill else frozenset()
 
     @property
     def decay_begins(self) -> int | None:

@@ -72,9 +72,10 @@ def _accumulate(trainee: Trainee, data: StepData) -> Tensor:
     """Gradients of the mean loss over all microbatches, which is returned."""
     device = next(trainee.loss.parameters()).device
     total = torch.zeros((), device=device)
-    for number, batch in enumerate(data.microbatches, start=1):
+    for number, one in enumerate(data.microbatches, start=1):
         set_last_microbatch(trainee.loss, number == len(data.microbatches))
-        nats, _ = trainee.loss(batch.to(device))
+        lesson = None if trainee.teacher is None else trainee.teacher(one, device)
+        nats, _ = trainee.loss(one.batch.to(device), lesson)
         mean = nats / max(1, data.num_labels)
         mean.backward()
         total += mean.detach()

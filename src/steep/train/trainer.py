@@ -57,7 +57,7 @@ class _Run:
             parent=resumption.parent,
         )
         self.keeper = Keeper(writer, setup, observer)
-        self.sequences = Sequences(setup.datasets, setup.order)
+        self.sequences = Sequences(setup.datasets, setup.order, setup.taught)
         self.scores: Scores | None = None
         self.started = self.last_evaluation = time.monotonic()
         if resumption.step is not None:

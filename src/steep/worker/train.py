@@ -79,6 +79,8 @@ def training_setup(context: Context, recipe: Recipe) -> TrainingSetup:
         clip_norm=recipe.clip_norm,
         average_steps=recipe.average_steps,
         lora=recipe.lora,
+        replay=frozenset(context.replay),
+        distill=recipe.replay_distill,
         precision=recipe.precision,
         compile=recipe.compile,
         activation_checkpointing=recipe.activation_checkpointing,
