@@ -12,6 +12,8 @@ import pytest
 from tests.cli.conftest import command
 
 from steep.artifacts.rundir import RunDirectory
+from steep.cli.launch import outcome_error
+from steep.spec.errors import RunBusy
 
 
 def wait_for(condition, seconds=20.0):
@@ -170,3 +172,12 @@ def test_what_is_no_run_is_refused(call, tmp_path, verb):
     code, _, err = call(*verb.split(), tmp_path / "nothing")
     assert code == 2
     assert "is not a run directory" in err
+
+
+def test_a_worker_that_another_forestalled_left_no_word_and_is_explained(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    with run.lock():
+        error = outcome_error(run, 2)
+    assert isinstance(error, RunBusy)
+    assert "working here" in str(error)
+    assert "said nothing" in str(outcome_error(run, 2))

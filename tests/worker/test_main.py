@@ -33,10 +33,19 @@ def test_a_place_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.Captur
     assert error_of(tmp_path)["exit_code"] == EXIT_INVALID
 
 
-def test_a_run_that_is_worked_on_is_refused(make_context: MakeContext, directory: Path) -> None:
+@pytest.mark.parametrize("job", ["the same", "no: job"])
+def test_a_second_process_is_refused_and_writes_nothing(
+    make_context: MakeContext, directory: Path, capsys: pytest.CaptureFixture[str], job: str
+) -> None:
+    """Whoever works there may have left a word of its own, and the job file may be about to change."""
+    if job != "the same":
+        (directory / "job.yaml").write_text(job)
+    (directory / "error.json").write_text('{"what": "its own"}')
     with make_context().run.lock():
+        before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
         assert main([str(directory)]) == EXIT_INVALID
-    assert "is working here" in error_of(directory)["what"]
+        assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
+    assert "is working here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

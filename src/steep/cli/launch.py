@@ -15,7 +15,7 @@ from typing import Any
 
 from steep.artifacts.files import write_atomic
 from steep.artifacts.rundir import RunDirectory
-from steep.spec.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, RunBusy, SteepError
+from steep.spec.errors import EXIT_DONE, EXIT_FAILED, EXIT_INVALID, EXIT_STOPPED, RunBusy, SteepError
 from steep.spec.stages import Stage
 
 LOG_TAIL_LINES = 30
@@ -100,6 +100,10 @@ def outcome_error(run: RunDirectory, returncode: int | None) -> SteepError | Non
     try:
         told = json.loads((run.path / "error.json").read_bytes())
     except (FileNotFoundError, ValueError):
+        if returncode == EXIT_INVALID and is_busy(
+            run
+        ):  # another was quicker, and a refused worker writes nothing there
+            return RunBusy("another process is working here", where=str(run.path), cure="`steep watch` shows it.")
         return None if returncode is None and _is_complete(run) else _silent_death(run, returncode)
     error = SteepError(told["what"], where=told.get("where"), cure=told.get("cure"))
     error.exit_code = told["exit_code"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from steep.artifacts.files import write_atomic
 from steep.artifacts.rundir import RunDirectory
-from steep.spec.errors import EXIT_DONE, EXIT_FAILED, OutOfSpace, SteepError
+from steep.spec.errors import EXIT_DONE, EXIT_FAILED, Fenced, OutOfSpace, RunBusy, SteepError
 from steep.spec.stages import Stage
 
 
@@ -36,7 +36,8 @@ def _work(run: RunDirectory, until: str | None) -> int:
         work_on(run, until=None if until is None else Stage(until))
     except SteepError as error:
         _explain(error)
-        _leave_word(run, _fields(error))
+        if not isinstance(error, RunBusy | Fenced):  # the run is another's, and so is what lies there
+            _leave_word(run, _fields(error))
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last resort: whatever it is, the user must be told
         traceback.print_exc()

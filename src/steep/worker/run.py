@@ -25,8 +25,9 @@ def work_on(run: RunDirectory, *, until: Stage | None = None) -> None:
     """
     from steep.train.observer import Several
 
-    spec = RunDirectory.existing(run.path).spec()
+    RunDirectory.existing(run.path)
     with run.lock():
+        spec = run.spec()
         (run.path / "error.json").unlink(missing_ok=True)
         stop = StopRequest(spec.deadline)
         stop.listen()
