@@ -13,6 +13,9 @@ from typing import Literal, Protocol
 
 Stream = Literal["stdout", "stderr"]
 
+LONGEST_LOG_BYTES = 1 << 20
+"""What one call of `logs` returns at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -65,7 +68,8 @@ class Order:
         attempt: its number. Two orders of the same job and attempt start one worker.
         run_directory: what the worker works on; its job.yaml is there.
         devices: ids of those that it may use, and no others.
-        environment: variables for the worker beside those of the server; secrets come this way, and are not logged.
+        environment: variables for the worker beside those of the server, but for the server's own settings (`STEEP_...`);
+            secrets come this way, and are not logged.
     """
 
     job_id: str
@@ -103,7 +107,11 @@ class Backend(Protocol):
     name: str
 
     def capacity(self) -> Capacity:
-        """The devices that there are."""
+        """The devices that there are.
+
+        Raises:
+            SteepError: they cannot be read now.
+        """
 
     def submit(self, order: Order) -> str:
         """Start a worker, and return the handle that names it over restarts of the server.
@@ -122,4 +130,7 @@ class Backend(Protocol):
         """Ask a worker to save and end (SIGTERM), and end its whole process group after the grace. Returns at once."""
 
     def logs(self, handle: str, stream: Stream, offset: int) -> bytes:
-        """What the worker wrote from a byte offset on, at most a megabyte of it."""
+        """What was written to a stream from a byte offset on, at most `LONGEST_LOG_BYTES`.
+
+        The file is the run's: attempts of the same run write one after another, and offsets go on, as in `LogLine`.
+        """
