@@ -1,0 +1,61 @@
+"""The environment that a worker begins with, and which part of it a warm process can still take up after its imports."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from steep.compute.contract import Order
+from steep.compute.local.processes import MARK
+
+ENGINE_SETTINGS = frozenset({"STEEP_CACHE", "STEEP_OBSERVERS"})
+"""Variables of the engine, which a worker takes over from the server. The other STEEP_ variables are the server's own."""
+
+THREADS = "OMP_NUM_THREADS"
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+_LATE = frozenset({VISIBLE, "HF_TOKEN", "PWD", "OLDPWD", "SHLVL", "_"})
+_LATE_PREFIXES = ("STEEP_", "AWS_", "WANDB_", "MLFLOW_")
+
+
+def environment_base(threads: int) -> dict[str, str]:
+    """What all workers of this machine have in common.
+
+    Args:
+        threads: of the libraries that compute; the operator's own setting goes before it.
+    """
+    base = {
+        name: value for name, value in os.environ.items() if not name.startswith("STEEP_") or name in ENGINE_SETTINGS
+    }
+    base.setdefault(THREADS, str(threads))
+    # torch asks the driver's management library whether there is a GPU, not the driver: after that a fork may use it
+    base.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    base["PYTHONUNBUFFERED"] = "1"  # the last words of a worker that is killed are the most wanted ones
+    return base
+
+
+def environment_of(order: Order, handle: str, threads: int, gpus: tuple[str, ...]) -> dict[str, str]:
+    """All variables of the worker of an order.
+
+    Args:
+        order: what was asked for; its own variables go before all others.
+        handle: becomes the worker's mark.
+        threads: as above.
+        gpus: ids of the GPUs that it sees; none hides them all.
+    """
+    return {**environment_base(threads), VISIBLE: ",".join(gpus), **order.environment, MARK: handle}
+
+
+def too_late_for(base: Mapping[str, str], wanted: Mapping[str, str]) -> str | None:
+    """Name of a variable that differs and may have been read while libraries were imported; None when there is none.
+
+    Only variables that are known to be read when they are used count as late ones: all others may matter.
+
+    Args:
+        base: variables at the imports.
+        wanted: those that the worker is to have.
+    """
+    for name in sorted(base.keys() | wanted.keys()):
+        if base.get(name) != wanted.get(name) and name not in _LATE and not name.startswith(_LATE_PREFIXES):
+            return name
+    return None
