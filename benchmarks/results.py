@@ -62,7 +62,7 @@ class Trial:
             "replay": {"source": "self"},
             "training": {"budget": self.budget},
             "evaluation": {"general": [NOVELS, SPEECHES], "forgetting_budget": 0.05, "max_tokens": "50k"},
-            "checkpoints": {"keep_last": 1, "every": "500k tokens"},
+            "checkpoints": {"keep_last": 1, "every": "1M tokens"},
         }
         for key, value in self.settings.items():
             node = spec
@@ -118,8 +118,11 @@ def defaults() -> Iterator[Trial]:
 
     for seed in (17, 18, 19):
         yield trial(f"default-seed-{seed}", f"defaults, replay of novels, seed {seed}", seed=seed)
+    yield trial("next-token", "the base does not teach", replay__distill=0.0)
     yield trial("rate-3e-4", "learning rate 3e-4", training__learning_rate=3e-4)
+    yield trial("decay-20", "decay in the last fifth", training__decay=0.2)
     yield trial("cosine", "cosine schedule", training__schedule="cosine")
+    yield trial("beta-95", "second beta 0.95", training__betas=[0.9, 0.95])
     yield trial("no-replay", "no replay", replay={"source": "self", "share": 0.0})
     yield trial("replay-10", "10 % replay", replay=replay(NOVELS, "10%"))
     yield trial("replay-self", "replay from self", replay=replay("self", None))

@@ -7,11 +7,13 @@ from typing import Any
 
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.files import hash_text
-from steep.evaluate.compare import Kind
+from steep.evaluate.compare import Kind, score_row
+from steep.evaluate.mixing import fitting_alpha
 from steep.evaluate.taskfiles import fingerprint_tasks
 from steep.spec.errors import Stopped
 from steep.spec.stages import Stage
 from steep.worker.context import Context
+from steep.worker.records import Record
 from steep.worker.weights import RunModels
 
 
@@ -65,7 +67,7 @@ def _averages(context: Context, models: RunModels) -> None:
 
 
 def _interpolations(context: Context, models: RunModels) -> None:
-    """Mixes of the base with the checkpoint that gained most; they may forget less for the same gain."""
+    """Mixes of the base with the checkpoint that gained most: those asked for, and the one that just fits the budget."""
     records = context.records.read()
     there = [r for r in records if r.kind == "checkpoint" and models.available(r.kind, r.step)]
     there = [r for r in there if math.isfinite(r.measured.domain_bpb)]
@@ -73,7 +75,26 @@ def _interpolations(context: Context, models: RunModels) -> None:
     for best in sorted(there, key=lambda record: (record.measured.domain_bpb, record.step)):
         wanted = [alpha for alpha in context.spec.evaluation.interpolate if (best.step, alpha) not in known]
         if all(_measure(context, models, "interpolation", best.step, best.tokens_seen, alpha) for alpha in wanted):
+            _fitted(context, models, best)
             return  # else it is damaged, and the next best is mixed
+
+
+def _fitted(context: Context, models: RunModels, best: Record) -> None:
+    """One mix more, between those asked for, that forgets what the budget allows and no more; none where none is asked for."""
+    base, asked = context.records.base(), context.spec.evaluation.interpolate
+    assert base is not None
+    mixed = [r for r in context.records.read() if r.kind == "interpolation" and r.step == best.step]
+    if not asked or any(record.alpha not in asked for record in mixed):
+        return
+    forgetting = {
+        1.0 if record.alpha is None else record.alpha: score_row(
+            record.kind, record.measured, base.measured, step=record.step, tokens_seen=record.tokens_seen
+        ).forgetting
+        for record in [best, *mixed]
+    }
+    alpha = fitting_alpha(forgetting, context.spec.evaluation.forgetting_budget)
+    if alpha is not None:
+        _measure(context, models, "interpolation", best.step, best.tokens_seen, alpha)
 
 
 def _tasks(context: Context, models: RunModels) -> None:
