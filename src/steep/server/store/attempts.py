@@ -1,0 +1,424 @@
+"""Attempts: begun with devices, heard of, lost sight of, fenced, finished. Each step is one guarded transaction.
+
+What may write for an attempt is its token, of which only the hash is kept. It opens writes of this attempt and of nothing
+else, until the attempt has ended or was fenced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from steep.compute.contract import Device
+from steep.server.failure import Ending, FailurePolicy, History, Verdict, decide
+from steep.server.placement import is_backing_off
+from steep.server.store.database import Database, Transaction
+from steep.server.store.endings import apply_verdict, ending_of
+from steep.server.store.ids import hash_of, is_token, new_token
+from steep.server.store.reports import accept_reports
+from steep.server.store.standings import (
+    columns_of,
+    lock_attempt,
+    lock_job,
+    move_both,
+    move_job,
+    standing_of,
+)
+from steep.server.store.tables import attempts, device_leases, jobs, projects
+from steep.spec.api import Directive, ReportsAnswer, ReportsRequest
+from steep.spec.errors import Conflict, Fenced
+from steep.spec.events import EventKind
+from steep.spec.states import HOLDING, Reason, Standing, State, begin
+
+_DIRECTIVES: dict[Reason, Directive] = {
+    Reason.CANCEL_REQUESTED: "cancel",
+    Reason.PREEMPT_REQUESTED: "preempt",
+    Reason.PAUSE_REQUESTED: "pause",
+    Reason.LIMIT_REACHED: "pause",
+    Reason.GUARD_STOPPED: "pause",
+    Reason.DEVICES_IDLE: "pause",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A new attempt, and the token that its worker writes with. The token is told this once."""
+
+    job_id: str
+    number: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Living:
+    """An attempt that has not ended, as those who watch over it need it.
+
+    Args:
+        handle: of the backend; None: nothing was submitted yet, or nobody wrote down that it was.
+        stop_when_idle: seconds after which the job wants to be stopped when its GPUs do nothing.
+    """
+
+    job_id: str
+    number: int
+    standing: Standing
+    backend: str
+    handle: str | None
+    devices: tuple[str, ...]
+    lease_expires_at: float
+    started_at: float
+    worked_at: float | None
+    revoked_at: float | None
+    stop_when_idle: float | None
+    deadline: float | None
+
+
+class Attempts:
+    """The life of attempts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def living(self, *, backend: str | None = None, lapsed_at: float | None = None) -> list[Living]:
+        """Attempts that have not ended, the longest unheard of first.
+
+        Args:
+            backend: those that run there.
+            lapsed_at: those whose lease had run out at that time, those that are stopping too.
+        """
+        query = (
+            select(attempts, jobs.c.stop_when_idle, jobs.c.deadline)
+            .join(jobs, jobs.c.id == attempts.c.job_id)
+            .where(attempts.c.ended_at.is_(None))
+            .order_by(attempts.c.lease_expires_at, attempts.c.job_id)
+        )
+        if backend is not None:
+            query = query.where(attempts.c.backend == backend)
+        if lapsed_at is not None:
+            query = query.where(attempts.c.lease_expires_at <= lapsed_at)
+        with self._database.read() as connection:
+            return [_living(row) for row in connection.execute(query)]
+
+    def begin(
+        self,
+        job_id: str,
+        backend: str,
+        devices: Sequence[Device],
+        now: float,
+        *,
+        lease_seconds: float,
+        price_per_second: float = 0.0,
+    ) -> Begun:
+        """Lend devices to a queued job, and begin an attempt: all of it or nothing.
+
+        Args:
+            job_id: the job.
+            backend: where the devices are.
+            devices: all that it gets.
+            now: the time.
+            lease_seconds: how long its worker may take until it is heard of.
+            price_per_second: of all the devices together.
+
+        Raises:
+            Conflict: the job is not waiting (any more), one of the devices is lent, or its project's quota is used up.
+                Nothing was written; whoever decided it looks again.
+        """
+        token = new_token()
+        with self._database.write(now) as transaction:
+            project = transaction.execute(select(jobs.c.project).where(jobs.c.id == job_id)).scalar_one_or_none()
+            quota = transaction.lock(select(projects).where(projects.c.name == project)).one_or_none()
+            job = lock_job(transaction, job_id)
+            standing = standing_of(job)
+            if standing.state is not State.QUEUED or standing.is_paused or is_backing_off(job.not_before, now):
+                raise Conflict(f"the job is {standing.state} ({standing.reason}), and not waiting", where=job_id)
+            gpus = sum(device.kind == "gpu" for device in devices)
+            _keep_quota(transaction.connection, quota, gpus)
+            number = job.attempts + 1
+            names = ", ".join(device.id for device in devices)
+            detail = f"starting on {names}"
+            row = {
+                "job_id": job_id,
+                "number": number,
+                "token_hash": hash_of(token),
+                "lease_expires_at": now + lease_seconds,
+                "backend": backend,
+                "devices": [device.id for device in devices],
+                "gpus": gpus,
+                "price_per_second": price_per_second,
+                "started_at": now,
+                "version": 0,
+                **columns_of(begin(State.PROVISIONING, Reason.STARTING, detail, now)),
+            }
+            _insert_attempt(transaction, row)
+            move_job(
+                transaction,
+                job,
+                State.PROVISIONING,
+                Reason.STARTING,
+                detail,
+                attempts=number,
+                started_at=now if job.started_at is None else job.started_at,
+            )
+            transaction.emit(
+                job, EventKind.PROVISIONED, f"got {names}", attempt=number, data={"devices": row["devices"]}
+            )
+            return Begun(job_id, number, token)
+
+    def provisioned(self, job_id: str, number: int, handle: str, now: float) -> None:
+        """Write down the backend's handle of an attempt that was submitted to it.
+
+        Raises:
+            Conflict: the attempt has ended meanwhile, or has another handle: what was submitted is to be cancelled.
+        """
+        with self._database.write(now) as transaction:
+            lock_job(transaction, job_id)
+            attempt = lock_attempt(transaction, job_id, number)
+            if attempt.ended_at is not None or attempt.handle not in (None, handle):
+                raise Conflict(f"attempt {number} of {job_id} has ended or runs elsewhere", where=handle)
+            transaction.execute(update(attempts).where(_is(job_id, number)).values(handle=handle))
+
+    def record_reports(
+        self, job_id: str, number: int, token: str, request: ReportsRequest, now: float, *, lease_seconds: float
+    ) -> ReportsAnswer:
+        """Take in what a worker says, once and in order, and renew its lease. An empty request is a heartbeat.
+
+        The first one makes the attempt running; one of an unreachable attempt makes it running again. Reports and log lines
+        that are there already are passed over; those after a gap are left, and the answer names the first that is missing.
+
+        Args:
+            job_id: the job.
+            number: of the attempt.
+            token: its token.
+            request: what the worker says.
+            now: the time.
+            lease_seconds: for how long the lease holds from now.
+
+        Raises:
+            Fenced: the token opens nothing (any more). Nothing was written.
+        """
+        with self._database.write(now, durable=False) as transaction:
+            job, attempt = _open(transaction, job_id, number, token)
+            _is_heard(transaction, job, attempt)
+            accepted = accept_reports(transaction, job, number, request)
+            renewed: dict[str, Any] = {"lease_expires_at": now + lease_seconds}
+            if attempt.worked_at is None:
+                renewed["worked_at"] = now
+            if accepted.step is not None:
+                renewed["step"] = accepted.step
+            transaction.execute(update(attempts).where(_is(job_id, number)).values(**renewed))
+            reason = Reason(attempt.reason)
+            stopping = State(attempt.state) is State.STOPPING
+            return ReportsAnswer(
+                next_report=accepted.next_report,
+                next_log=accepted.next_log,
+                directive=_DIRECTIVES[reason] if stopping else "none",
+                directive_detail=attempt.detail if stopping else "",
+                lease_seconds=lease_seconds,
+            )
+
+    def catch_up(self, job_id: str, number: int, request: ReportsRequest, now: float) -> ReportsAnswer:
+        """Take in what the server itself read in a living attempt's run directory, such as what a worker that has ended
+        could not send any more. Renews nothing and changes no state.
+
+        Raises:
+            Fenced: the attempt has ended.
+        """
+        with self._database.write(now) as transaction:
+            job = lock_job(transaction, job_id)
+            attempt = lock_attempt(transaction, job_id, number)
+            if attempt.ended_at is not None:
+                raise _fenced(job_id, number)
+            accepted = accept_reports(transaction, job, number, request)
+            if accepted.step is not None:
+                transaction.execute(update(attempts).where(_is(job_id, number)).values(step=accepted.step))
+            return ReportsAnswer(next_report=accepted.next_report, next_log=accepted.next_log, lease_seconds=0.0)
+
+    def expire_leases(self, now: float) -> list[tuple[str, int]]:
+        """Call those unreachable whose lease has run out. Returns their job and number.
+
+        Those that are stopping stay so: `living(lapsed_at=now)` names them too.
+        """
+        with self._database.write(now) as transaction:
+            lapsed = transaction.execute(
+                select(attempts.c.job_id, attempts.c.number)
+                .where(attempts.c.ended_at.is_(None), attempts.c.lease_expires_at <= now)
+                .where(attempts.c.state.in_((str(State.PROVISIONING), str(State.RUNNING))))
+                .order_by(attempts.c.job_id)  # always in this order, so that two replicas do not wait for each other
+            ).all()
+            return [(one.job_id, one.number) for one in lapsed if self._expire(transaction, one.job_id, one.number)]
+
+    def lose_contact(self, job_id: str, number: int, detail: str, now: float) -> bool:
+        """Call an attempt unreachable because its backend cannot say what has become of it. Returns whether it was not yet."""
+        with self._database.write(now) as transaction:
+            job = lock_job(transaction, job_id)
+            attempt = lock_attempt(transaction, job_id, number)
+            if State(attempt.state) not in (State.PROVISIONING, State.RUNNING):
+                return False
+            _call_unreachable(transaction, job, attempt, Reason.BACKEND_SILENT, detail)
+            return True
+
+    def revoke(self, job_id: str, number: int, detail: str, now: float) -> bool:
+        """Fence an attempt: its token opens nothing more. Its devices stay lent until it is finished.
+
+        Returns whether it was open until now; an attempt that has ended is not.
+        """
+        with self._database.write(now) as transaction:
+            job = lock_job(transaction, job_id)
+            attempt = lock_attempt(transaction, job_id, number)
+            if attempt.ended_at is not None or attempt.revoked_at is not None:
+                return False
+            transaction.execute(update(attempts).where(_is(job_id, number)).values(revoked_at=now))
+            transaction.emit(job, EventKind.FENCED, detail, attempt=number)
+            return True
+
+    def finish(
+        self, job_id: str, number: int, ending: Ending, now: float, policy: FailurePolicy | None = None
+    ) -> Verdict | None:
+        """End an attempt: free its devices, and do with its job what `server/failure.py` says. One transaction.
+
+        Call it when nothing of the worker runs any more, or when it is fenced and its devices are known to be free. An
+        attempt that has ended already stays as it is.
+
+        Args:
+            job_id: the job.
+            number: of the attempt.
+            ending: how the worker ended. Its step and whether the deadline has passed are filled in where not known.
+            now: the time.
+            policy: how patient to be; the default one if None.
+
+        Returns:
+            What was decided; None: it had ended already.
+        """
+        with self._database.write(now) as transaction:
+            job = lock_job(transaction, job_id)
+            attempt = lock_attempt(transaction, job_id, number)
+            if attempt.ended_at is not None:
+                return None
+            earlier = transaction.execute(
+                select(attempts)
+                .where(attempts.c.job_id == job_id, attempts.c.number < number)
+                .order_by(attempts.c.number)
+            ).all()
+            whole = ending_of(attempt, ending, job.deadline, now)
+            history = History(
+                endings=[ending_of(row) for row in earlier],
+                asked=Reason(attempt.reason) if State(attempt.state) is State.STOPPING else None,
+                max_attempts=job.max_attempts,
+                policy=policy or FailurePolicy(),
+            )
+            verdict = decide(history, whole)
+            apply_verdict(transaction, job, attempt, whole, verdict)
+            lent = (device_leases.c.job_id == job_id) & (device_leases.c.attempt == number)
+            transaction.execute(delete(device_leases).where(lent))
+            return verdict
+
+    @staticmethod
+    def _expire(transaction: Transaction, job_id: str, number: int) -> bool:
+        """Look again under the lock: it may have been heard of just now."""
+        job = lock_job(transaction, job_id)
+        attempt = lock_attempt(transaction, job_id, number)
+        if (
+            State(attempt.state) not in (State.PROVISIONING, State.RUNNING)
+            or attempt.lease_expires_at > transaction.now
+        ):
+            return False
+        silent = transaction.now - attempt.lease_expires_at
+        detail = f"not heard of; its lease ran out {silent:.0f} s ago" if silent >= 1 else "not heard of in time"
+        _call_unreachable(transaction, job, attempt, Reason.LEASE_EXPIRED, detail)
+        return True
+
+
+def _is(job_id: str, number: int) -> ColumnElement[bool]:
+    return (attempts.c.job_id == job_id) & (attempts.c.number == number)
+
+
+def _open(transaction: Transaction, job_id: str, number: int, token: str) -> tuple[Row[Any], Row[Any]]:
+    """The rows that a token opens."""
+    job = transaction.lock(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+    if job is None:
+        raise _fenced(job_id, number)  # a deleted job's worker learns the same as any other that is none any more
+    attempt = transaction.lock(
+        select(attempts).where(attempts.c.job_id == job_id, attempts.c.number == number)
+    ).one_or_none()
+    if attempt is None or not is_token(token, attempt.token_hash):
+        raise _fenced(job_id, number)
+    if attempt.ended_at is not None or attempt.revoked_at is not None:
+        raise _fenced(job_id, number)
+    return job, attempt
+
+
+def _is_heard(transaction: Transaction, job: Row[Any], attempt: Row[Any]) -> None:
+    """It works, if that is news."""
+    before = State(attempt.state)
+    if before is State.PROVISIONING or before is State.UNREACHABLE:
+        move_both(transaction, job, attempt, State.RUNNING, Reason.WORKING, "")
+    if attempt.worked_at is None:
+        transaction.emit(job, EventKind.STARTED, f"attempt {attempt.number} works", attempt=attempt.number)
+    elif before is State.UNREACHABLE:
+        transaction.emit(job, EventKind.REACHED_AGAIN, "heard of again", attempt=attempt.number)
+
+
+def _call_unreachable(transaction: Transaction, job: Row[Any], attempt: Row[Any], reason: Reason, detail: str) -> None:
+    move_both(transaction, job, attempt, State.UNREACHABLE, reason, detail)
+    transaction.emit(job, EventKind.UNREACHABLE, detail, attempt=attempt.number, data={"reason": str(reason)})
+
+
+def _insert_attempt(transaction: Transaction, row: dict[str, Any]) -> None:
+    leases = [
+        {
+            "backend": row["backend"],
+            "device_id": device,
+            "job_id": row["job_id"],
+            "attempt": row["number"],
+            "since": row["started_at"],
+        }
+        for device in row["devices"]
+    ]
+    try:
+        transaction.execute(insert(attempts).values(row))
+        if leases:
+            transaction.execute(insert(device_leases), leases)
+    except IntegrityError as error:
+        raise Conflict("a device is lent already, or the job has a living attempt", where=row["job_id"]) from error
+
+
+def _keep_quota(connection: Connection, project: Row[Any] | None, gpus: int) -> None:
+    """Placement keeps quotas too; here nothing comes between the look and the deed."""
+    if project is None or (project.quota_gpus is None and project.quota_jobs is None):
+        return
+    used = connection.execute(
+        select(func.count(), func.coalesce(func.sum(attempts.c.gpus), 0))
+        .join(jobs, jobs.c.id == attempts.c.job_id)
+        .where(jobs.c.project == project.name, attempts.c.ended_at.is_(None))
+        .where(jobs.c.state.in_(map(str, HOLDING)))
+    ).one()
+    if project.quota_jobs is not None and used[0] + 1 > project.quota_jobs:
+        raise Conflict(f"project {project.name} runs {used[0]} of its {project.quota_jobs} jobs", where=project.name)
+    if project.quota_gpus is not None and used[1] + gpus > project.quota_gpus:
+        raise Conflict(f"project {project.name} uses {used[1]} of its {project.quota_gpus} GPUs", where=project.name)
+
+
+def _fenced(job_id: str, number: int) -> Fenced:
+    return Fenced(
+        "this token opens nothing (any more): the attempt has ended, or was fenced", where=f"{job_id}/{number}"
+    )
+
+
+def _living(row: Row[Any]) -> Living:
+    return Living(
+        job_id=row.job_id,
+        number=row.number,
+        standing=standing_of(row),
+        backend=row.backend,
+        handle=row.handle,
+        devices=tuple(row.devices),
+        lease_expires_at=row.lease_expires_at,
+        started_at=row.started_at,
+        worked_at=row.worked_at,
+        revoked_at=row.revoked_at,
+        stop_when_idle=row.stop_when_idle,
+        deadline=row.deadline,
+    )

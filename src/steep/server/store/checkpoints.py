@@ -1,0 +1,199 @@
+"""The catalog of checkpoints: found, compared, pinned, verified, selected, deleted. Their bytes are in `artifacts/`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, Select, and_, select, update
+
+from steep.server.store.database import Database
+from steep.server.store.measurements import Evaluation, read_evaluations
+from steep.server.store.paging import PageRequest, find
+from steep.server.store.savings import change_checkpoint, count_bytes, mark_deleted
+from steep.server.store.standings import lock_job
+from steep.server.store.tables import checkpoints, evaluations
+from steep.spec.api import CheckpointView, Page
+from steep.spec.errors import Conflict, NotFound
+from steep.spec.events import EventKind
+
+SORTABLE = {
+    "step": checkpoints.c.step,
+    "created_at": checkpoints.c.created_at,
+    "size_bytes": checkpoints.c.size_bytes,
+    "gain": evaluations.c.gain,
+    "forgetting": evaluations.c.forgetting,
+}
+
+
+class Checkpoints:
+    """Checkpoints of all jobs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def list(self, job_id: str, page: PageRequest | None = None, *, with_deleted: bool = False) -> Page[CheckpointView]:
+        """A page of a job's checkpoints, by step. Deleted ones still tell what was measured on them."""
+        asked = page or PageRequest(page_size=1000)
+        query = _whole().where(checkpoints.c.job_id == job_id)
+        if not with_deleted:
+            query = query.where(checkpoints.c.state != "deleted")
+        with self._database.read() as connection:
+            found = find(connection, query, asked, SORTABLE, checkpoints.c.step)
+            return found.page(asked, map(_view, found.rows))
+
+    def get(self, job_id: str, step: int) -> CheckpointView:
+        """One checkpoint, a deleted one too.
+
+        Raises:
+            NotFound: there is none at that step.
+        """
+        with self._database.read() as connection:
+            return _get(connection, job_id, step)
+
+    def evaluations(self, job_id: str) -> Sequence[Evaluation]:
+        """What was measured on a job, by step; the base is step 0."""
+        with self._database.read() as connection:
+            return read_evaluations(connection, job_id)
+
+    def unverified(self, before: float, limit: int = 100) -> Sequence[CheckpointView]:
+        """Those whose hashes were last read back before a time, or never: the longest ago first."""
+        never_or_long_ago = checkpoints.c.verified_at.is_(None) | (checkpoints.c.verified_at < before)
+        wanted = (
+            _whole()
+            .where(checkpoints.c.state.in_(("unverified", "valid")), never_or_long_ago)
+            .order_by(checkpoints.c.verified_at.asc().nulls_first(), checkpoints.c.created_at)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [_view(row) for row in connection.execute(wanted)]
+
+    def pin(self, job_id: str, step: int, pinned: bool, now: float) -> CheckpointView:
+        """Keep it whatever the retention policy says, or no longer.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: it is deleted.
+        """
+        with self._database.write(now) as transaction:
+            job = lock_job(transaction, job_id)
+            before = _get(transaction.connection, job_id, step)
+            if before.state == "deleted":
+                raise _deleted(job_id, step)
+            if before.pinned != pinned:
+                change_checkpoint(transaction, job_id, step, pinned=pinned)
+                kind = EventKind.CHECKPOINT_PINNED if pinned else EventKind.CHECKPOINT_UNPINNED
+                transaction.emit(job, kind, f"step {step}", data={"step": step})
+            return _get(transaction.connection, job_id, step)
+
+    def verified(
+        self, job_id: str, step: int, state: Literal["valid", "damaged"], detail: str, now: float
+    ) -> CheckpointView:
+        """Write down what reading its hashes back has shown. Of one that was deleted meanwhile it says nothing."""
+        with self._database.write(now) as transaction:
+            job = lock_job(transaction, job_id)
+            before = _get(transaction.connection, job_id, step)
+            if before.state != "deleted":
+                change_checkpoint(transaction, job_id, step, state=state, verified_at=now)
+                damaged = state == "damaged"
+                kind = EventKind.CHECKPOINT_DAMAGED if damaged else EventKind.CHECKPOINT_VERIFIED
+                if damaged or before.state != "valid":
+                    transaction.emit(job, kind, detail or f"step {step}", data={"step": step})
+            return _get(transaction.connection, job_id, step)
+
+    def select(self, job_id: str, step: int | None, now: float) -> None:
+        """Mark the one that was selected, and no other; None marks none. What was selected is in the job's outcome."""
+        with self._database.write(now) as transaction:
+            lock_job(transaction, job_id)
+            chosen = checkpoints.c.step == step if step is not None else checkpoints.c.step.is_(None)
+            transaction.execute(update(checkpoints).where(checkpoints.c.job_id == job_id).values(selected=chosen))
+
+    def delete(self, job_id: str, step: int, freed_bytes: int, detail: str, now: float) -> bool:
+        """Write down that its bytes are gone. Returns whether they were there; a second time is fine.
+
+        Raises:
+            NotFound: there never was such a checkpoint.
+        """
+        with self._database.write(now) as transaction:
+            job = lock_job(transaction, job_id)
+            _get(transaction.connection, job_id, step)
+            if not mark_deleted(transaction, job_id, step):
+                return False
+            data = {"step": step, "freed_bytes": freed_bytes}
+            transaction.emit(job, EventKind.CHECKPOINT_DELETED, detail or f"step {step} deleted", data=data)
+            return True
+
+    def set_aside(self, job_id: str, after_step: int, detail: str, now: float) -> Sequence[int]:
+        """A job went back to a step: later checkpoints are no part of its line any more, nor what was measured on them.
+
+        Returns the steps of those. Their bytes may still be there, as `artifacts/lineage.py` keeps them, and count no more.
+        """
+        with self._database.write(now) as transaction:
+            job = lock_job(transaction, job_id)
+            later = and_(checkpoints.c.job_id == job_id, checkpoints.c.step > after_step)
+            kept = (
+                select(checkpoints.c.step).where(later, checkpoints.c.state != "deleted").order_by(checkpoints.c.step)
+            )
+            steps = list(transaction.execute(kept).scalars())
+            values = {"state": "deleted", "deleted_at": now, "pinned": False, "selected": False}
+            transaction.execute(update(checkpoints).where(later, checkpoints.c.state != "deleted").values(**values))
+            transaction.execute(
+                evaluations.delete().where(evaluations.c.job_id == job_id, evaluations.c.step > after_step)
+            )
+            count_bytes(transaction, job_id)
+            transaction.emit(job, EventKind.ROLLED_BACK, detail, data={"step": after_step, "set_aside": steps})
+            return steps
+
+    def restore(self, job_id: str, found: Collection[CheckpointView], now: float) -> None:
+        """Write down checkpoints that were found on disk and are not in the catalog, such as after its loss."""
+        with self._database.write(now) as transaction:
+            lock_job(transaction, job_id)
+            for view in found:
+                row = view.model_dump(include=set(checkpoints.c.keys()))
+                row |= {"attempt": view.attempt or 0, "deleted_at": None}
+                transaction.put(checkpoints, row, keep=True)
+            count_bytes(transaction, job_id)
+
+
+def _whole() -> Select[Any]:
+    same = (evaluations.c.job_id == checkpoints.c.job_id) & (evaluations.c.step == checkpoints.c.step)
+    measured = (evaluations.c.domain, evaluations.c.general, evaluations.c.gain, evaluations.c.forgetting)
+    return select(checkpoints, *measured).outerjoin(evaluations, same)
+
+
+def _get(connection: Connection, job_id: str, step: int) -> CheckpointView:
+    wanted = _whole().where(checkpoints.c.job_id == job_id, checkpoints.c.step == step)
+    row = connection.execute(wanted).one_or_none()
+    if row is None:
+        raise NotFound(
+            f"job {job_id} has no checkpoint of step {step}",
+            where="step",
+            cure="`steep checkpoints list` shows those that it has.",
+        )
+    return _view(row)
+
+
+def _view(row: Row[Any]) -> CheckpointView:
+    domain = [float(score) for score in (row.domain or {}).values()]
+    return CheckpointView.model_construct(
+        job_id=row.job_id,
+        step=row.step,
+        tokens_seen=row.tokens_seen,
+        created_at=row.created_at,
+        size_bytes=row.size_bytes,
+        attempt=row.attempt,
+        state=row.state,
+        verified_at=row.verified_at,
+        uploaded=row.uploaded,
+        pinned=row.pinned,
+        selected=row.selected,
+        parent=row.parent,
+        domain_bpb=sum(domain) / len(domain) if domain else None,
+        general_bpb={name: float(score) for name, score in (row.general or {}).items()},
+        gain=row.gain,
+        forgetting=row.forgetting,
+    )
+
+
+def _deleted(job_id: str, step: int) -> Conflict:
+    return Conflict(f"the checkpoint of step {step} is deleted", where=job_id)

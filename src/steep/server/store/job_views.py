@@ -1,0 +1,185 @@
+"""Jobs as the API shows them, made of rows; and which of them a list is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, exists, func, select
+
+from steep.server.store.paging import FIRST_PAGE, PageRequest, containing, find
+from steep.server.store.standings import no_job, standing_of
+from steep.server.store.tables import attempts, job_progress, job_specs, job_tags, jobs
+from steep.spec.api import AttemptView, Cost, JobDetail, JobView, Outcome, Page, Problem, Progress
+from steep.spec.job import JobSpec
+from steep.spec.service import Limits
+from steep.spec.states import State
+
+SORTABLE = {
+    name: jobs.c[name]
+    for name in ("created_at", "started_at", "ended_at", "queued_at", "name", "project", "priority", "state", "cost")
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs. What is empty or None does not choose; tags must all be there.
+
+    Args:
+        states: one of these.
+        tags: all of these.
+        projects: one of these; an empty tuple is none at all, None is all of them.
+        name: in the job's name, whatever its case.
+        parent: branches of this job.
+        paused: those that are held, or those that are not.
+    """
+
+    states: tuple[State, ...] = ()
+    tags: tuple[str, ...] = ()
+    projects: tuple[str, ...] | None = None
+    name: str | None = None
+    parent: str | None = None
+    paused: bool | None = None
+
+
+ALL_JOBS = JobFilter()
+
+
+def find_jobs(
+    connection: Connection, now: float, chosen: JobFilter = ALL_JOBS, page: PageRequest = FIRST_PAGE
+) -> Page[JobView]:
+    """A page of jobs, newest first unless something else is asked for."""
+    count = _chosen(select(func.count()).select_from(jobs), chosen)
+    found = find(connection, _chosen(_whole(), chosen), page, SORTABLE, jobs.c.id, count=count)
+    return found.page(page, _views(connection, found.rows, now))
+
+
+def get_job(connection: Connection, job_id: str, now: float) -> JobView:
+    """One job.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    row = connection.execute(_whole().where(jobs.c.id == job_id)).one_or_none()
+    if row is None:
+        raise no_job(job_id)
+    return next(_views(connection, [row], now))
+
+
+def get_detail(connection: Connection, job_id: str, now: float) -> JobDetail:
+    """One job with its spec and its attempts."""
+    view = get_job(connection, job_id, now)
+    return JobDetail.model_construct(
+        **dict(view), spec=get_spec(connection, job_id), attempt_list=get_attempts(connection, job_id)
+    )
+
+
+def get_spec(connection: Connection, job_id: str) -> JobSpec:
+    """A job's spec, as it was submitted."""
+    spec = connection.execute(select(job_specs.c.spec).where(job_specs.c.job_id == job_id)).scalar_one_or_none()
+    if spec is None:
+        raise no_job(job_id)
+    return JobSpec.model_validate(spec)
+
+
+def get_attempts(connection: Connection, job_id: str) -> tuple[AttemptView, ...]:
+    """A job's attempts, first one first."""
+    rows = connection.execute(select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.number))
+    return tuple(attempt_view(row) for row in rows)
+
+
+def attempt_view(row: Row[Any]) -> AttemptView:
+    """An attempt's row, as the API shows it."""
+    return AttemptView.model_construct(
+        number=row.number,
+        standing=standing_of(row),
+        backend=row.backend,
+        devices=tuple(row.devices),
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        exit_code=row.exit_code,
+        error=None if row.error is None else Problem.model_validate(row.error),
+    )
+
+
+def _whole() -> Select[Any]:
+    living = (jobs.c.id == attempts.c.job_id) & attempts.c.ended_at.is_(None)
+    return (
+        select(
+            jobs,
+            job_progress.c.progress,
+            attempts.c.started_at.label("attempt_started_at"),
+            attempts.c.gpus,
+            attempts.c.price_per_second,
+        )
+        .join(job_progress, job_progress.c.job_id == jobs.c.id)
+        .outerjoin(attempts, living)
+    )
+
+
+def _chosen(query: Select[Any], chosen: JobFilter) -> Select[Any]:
+    if chosen.states:
+        query = query.where(jobs.c.state.in_(map(str, chosen.states)))
+    if chosen.projects is not None:
+        query = query.where(jobs.c.project.in_(chosen.projects))
+    if chosen.name:
+        query = query.where(containing(jobs.c.name, chosen.name))
+    if chosen.parent is not None:
+        query = query.where(jobs.c.parent == chosen.parent)
+    if chosen.paused is not None:
+        held = (jobs.c.state == "queued") & jobs.c.reason.startswith("held_", autoescape=True)
+        query = query.where(held if chosen.paused else ~held)
+    for tag in chosen.tags:
+        query = query.where(exists().where(job_tags.c.job_id == jobs.c.id, job_tags.c.tag == tag))
+    return query
+
+
+def _views(connection: Connection, rows: Sequence[Row[Any]], now: float) -> Iterator[JobView]:
+    tags = _tags(connection, [row.id for row in rows])
+    for row in rows:
+        yield JobView.model_construct(
+            id=row.id,
+            name=row.name,
+            project=row.project,
+            tags=tags.get(row.id, ()),
+            base=row.base,
+            standing=standing_of(row),
+            priority=row.priority,
+            position=None,
+            estimated_start=None,
+            progress=Progress.model_validate(row.progress),
+            cost=_cost(row, now),
+            limits=Limits.model_validate(row.limits),
+            outcome=Outcome.model_validate(row.outcome),
+            attempts=row.attempts,
+            parent=row.parent,
+            created_by=row.created_by,
+            created_at=row.created_at,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+        )
+
+
+def _tags(connection: Connection, job_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    wanted = select(job_tags).where(job_tags.c.job_id.in_(job_ids)).order_by(job_tags.c.job_id, job_tags.c.position)
+    for row in connection.execute(wanted) if job_ids else ():
+        found[row.job_id] = (*found.get(row.job_id, ()), row.tag)
+    return found
+
+
+def _cost(row: Row[Any], now: float) -> Cost:
+    """What ended attempts used, and what the living one has used so far."""
+    running = 0.0 if row.attempt_started_at is None else max(now - row.attempt_started_at, 0.0)
+    price, gpus = row.price_per_second or 0.0, row.gpus or 0
+    amount = row.cost + price * running
+    left = row.progress.get("eta_seconds")
+    return Cost.model_construct(
+        gpu_seconds=row.gpu_seconds + gpus * running,
+        work_seconds=row.work_seconds + running,
+        amount=amount,
+        currency="USD",
+        stored_bytes=row.stored_bytes,
+        expected_amount=amount + price * left if isinstance(left, float) and running else None,
+    )

@@ -1,0 +1,146 @@
+"""API keys: shown once, kept as hashes, confined by role and project, revoked but never forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from steep.server.store.database import Database
+from steep.server.store.ids import hash_of, new_id, new_token
+from steep.server.store.paging import FIRST_PAGE, PageRequest, find
+from steep.server.store.tables import key_use, keys, projects
+from steep.spec.api import KeyChange, KeyRequest, KeyUsage, KeyView, NewKey, Page
+from steep.spec.errors import Conflict, InvalidInput, NotFound
+
+PREFIX = "steep_"
+SHOWN_LETTERS = len(PREFIX) + 6
+HOUR_SECONDS = 3600
+
+
+class Keys:
+    """API keys and how much they are used."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, request: KeyRequest, now: float) -> NewKey:
+        """A new key, with the secret that is shown this once.
+
+        Raises:
+            InvalidInput: there is no such project.
+        """
+        secret = new_token(PREFIX)
+        key_id = new_id("key")
+        row = {
+            "id": key_id,
+            "name": request.name,
+            "prefix": secret[:SHOWN_LETTERS],
+            "hash": hash_of(secret),
+            "role": request.role,
+            "project": request.project,
+            "created_at": now,
+            "expires_at": None if request.expires_in_seconds is None else now + request.expires_in_seconds,
+        }
+        with self._database.write(now) as transaction:
+            named = select(projects.c.name).where(projects.c.name == request.project)
+            if request.project is not None and transaction.execute(named).one_or_none() is None:
+                raise InvalidInput(f"there is no project {request.project}", where="project")
+            transaction.execute(insert(keys).values(row))
+            view = _get(transaction.connection, key_id)
+        return NewKey(**dict(view), secret=secret)
+
+    def authenticate(self, secret: str, now: float) -> KeyView | None:
+        """The key that has this secret, if it may be used now. Counts nothing; see `count_use`."""
+        if not secret.startswith(PREFIX):
+            return None
+        with self._database.read() as connection:
+            row = connection.execute(select(keys).where(keys.c.hash == hash_of(secret))).one_or_none()
+        if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
+            return None
+        return _view(row)
+
+    def get(self, key_id: str) -> KeyView:
+        """One key, without its secret.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        with self._database.read() as connection:
+            return _get(connection, key_id)
+
+    def list(self, page: PageRequest = FIRST_PAGE, *, of_projects: Collection[str] | None = None) -> Page[KeyView]:
+        """A page of keys, the newest first, revoked ones too."""
+        query = select(keys)
+        if of_projects is not None:
+            query = query.where(keys.c.project.in_(of_projects))
+        sortable = {name: keys.c[name] for name in ("created_at", "name", "role", "last_used_at", "expires_at")}
+        with self._database.read() as connection:
+            found = find(connection, query, page, sortable, keys.c.id)
+            return found.page(page, map(_view, found.rows))
+
+    def change(self, key_id: str, change: KeyChange, now: float) -> KeyView:
+        """Change its name or role.
+
+        Raises:
+            NotFound: there is none of that id.
+            Conflict: it is revoked.
+        """
+        with self._database.write(now) as transaction:
+            if _get(transaction.connection, key_id).revoked_at is not None:
+                raise Conflict("the key is revoked", where=key_id, cure="Create a new one.")
+            if values := change.model_dump(exclude_none=True):
+                transaction.execute(update(keys).where(keys.c.id == key_id).values(**values))
+            return _get(transaction.connection, key_id)
+
+    def revoke(self, key_id: str, now: float) -> KeyView:
+        """It opens nothing from now on; what it did is still known. A second time changes nothing."""
+        with self._database.write(now) as transaction:
+            _get(transaction.connection, key_id)
+            living = (keys.c.id == key_id) & keys.c.revoked_at.is_(None)
+            transaction.execute(update(keys).where(living).values(revoked_at=now))
+            return _get(transaction.connection, key_id)
+
+    def count_use(self, requests: Mapping[str, int], now: float) -> None:
+        """Add requests by key. Collect some before: it need not be written for each."""
+        with self._database.write(now, durable=False) as transaction:
+            for key_id, count in sorted(requests.items()):  # always in this order, so that two replicas do not meet
+                used = update(keys).where(keys.c.id == key_id).values(last_used_at=now)
+                if transaction.change(used):
+                    hour = {"key_id": key_id, "hour": int(now // HOUR_SECONDS), "count": count}
+                    transaction.put(key_use, hour, add=("count",))
+
+    def usage(self, key_id: str, now: float, *, bucket_seconds: int = HOUR_SECONDS, num_buckets: int = 24) -> KeyUsage:
+        """Requests by hour, or by any number of whole hours; the last of the buckets is the one that `now` is in.
+
+        Raises:
+            NotFound: there is no such key.
+            InvalidInput: the buckets are not whole hours, or none.
+        """
+        hours = bucket_seconds // HOUR_SECONDS
+        if hours < 1 or bucket_seconds % HOUR_SECONDS or not 1 <= num_buckets <= 10_000:
+            raise InvalidInput("use is counted by whole hours", where="bucket_seconds")
+        last = int(now // bucket_seconds)
+        first = last - num_buckets + 1
+        with self._database.read() as connection:
+            _get(connection, key_id)
+            rows = connection.execute(
+                select(key_use).where(key_use.c.key_id == key_id, key_use.c.hour >= first * hours)
+            ).all()
+        counts = [0] * num_buckets
+        for row in rows:
+            if row.hour // hours <= last:
+                counts[row.hour // hours - first] += row.count
+        return KeyUsage(since=float(first * bucket_seconds), bucket_seconds=bucket_seconds, counts=tuple(counts))
+
+
+def _get(connection: Connection, key_id: str) -> KeyView:
+    row = connection.execute(select(keys).where(keys.c.id == key_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no key {key_id}", where="key", cure="`steep keys list` shows those that there are.")
+    return _view(row)
+
+
+def _view(row: Row[Any]) -> KeyView:
+    return KeyView.model_validate({name: value for name, value in row._mapping.items() if name != "hash"})

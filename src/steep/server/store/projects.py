@@ -1,0 +1,131 @@
+"""Projects: whose jobs, files, keys and secrets are whose, what each may use, and what it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from steep.server.store.database import Database
+from steep.server.store.paging import FIRST_PAGE, PageRequest, find
+from steep.server.store.tables import attempts, files, jobs, projects
+from steep.spec.api import Page, ProjectRequest, ProjectView, Quota
+from steep.spec.errors import Conflict, NotFound
+
+DEFAULT = "default"
+"""The project of jobs that name none; it is always there."""
+
+
+class Projects:
+    """Projects and their quotas."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, request: ProjectRequest, now: float) -> ProjectView:
+        """A new project.
+
+        Raises:
+            Conflict: there is one of that name.
+        """
+        with self._database.write(now) as transaction:
+            if not transaction.put(projects, {**_columns(request), "created_at": now}, keep=True):
+                raise Conflict(f"there is a project {request.name} already", where="name")
+            return _get(transaction.connection, request.name)
+
+    def ensure(self, name: str, now: float) -> None:
+        """Make it, with no quota, unless it is there."""
+        with self._database.write(now) as transaction:
+            there = select(projects.c.name).where(projects.c.name == name)
+            if transaction.execute(there).one_or_none() is None:
+                transaction.execute(insert(projects).values(name=name, share=1.0, created_at=now))
+
+    def change(self, request: ProjectRequest, now: float) -> ProjectView:
+        """New settings of a project. What is in use already stays.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        with self._database.write(now) as transaction:
+            _get(transaction.connection, request.name)
+            same = projects.c.name == request.name
+            transaction.execute(update(projects).where(same).values(**_columns(request)))
+            return _get(transaction.connection, request.name)
+
+    def get(self, name: str) -> ProjectView:
+        """One project and what it uses.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        with self._database.read() as connection:
+            return _get(connection, name)
+
+    def list(self, page: PageRequest = FIRST_PAGE, *, names: Collection[str] | None = None) -> Page[ProjectView]:
+        """A page of projects, by name."""
+        query = select(projects) if names is None else select(projects).where(projects.c.name.in_(names))
+        sortable = {name: projects.c[name] for name in ("name", "created_at", "share")}
+        with self._database.read() as connection:
+            found = find(connection, query, page, sortable, projects.c.name)
+            return found.page(page, _views(connection, found.rows))
+
+    def all(self) -> Sequence[ProjectView]:
+        """All of them, by name."""
+        with self._database.read() as connection:
+            return read_projects(connection)
+
+
+def read_projects(connection: Connection) -> list[ProjectView]:
+    """All projects and what they use, by name."""
+    return _views(connection, connection.execute(select(projects).order_by(projects.c.name)).all())
+
+
+def _get(connection: Connection, name: str) -> ProjectView:
+    row = connection.execute(select(projects).where(projects.c.name == name)).one_or_none()
+    if row is None:
+        raise NotFound(
+            f"there is no project {name}", where="project", cure="`steep projects list` shows those that there are."
+        )
+    return _views(connection, [row])[0]
+
+
+def _views(connection: Connection, rows: Collection[Row[Any]]) -> list[ProjectView]:
+    names = [row.name for row in rows]
+    in_use = {
+        row.project: row
+        for row in connection.execute(
+            select(jobs.c.project, func.count().label("jobs"), func.sum(attempts.c.gpus).label("gpus"))
+            .join(attempts, attempts.c.job_id == jobs.c.id)
+            .where(jobs.c.project.in_(names), attempts.c.ended_at.is_(None))
+            .group_by(jobs.c.project)
+        )
+    }
+    stored = dict.fromkeys(names, 0)
+    for table, column in ((jobs, jobs.c.stored_bytes), (files, files.c.size_bytes)):
+        summed = select(table.c.project, func.sum(column)).where(table.c.project.in_(names)).group_by(table.c.project)
+        for name, size_bytes in connection.execute(summed):
+            stored[name] += int(size_bytes)
+    return [
+        ProjectView(
+            name=row.name,
+            share=row.share,
+            quota=Quota(gpus=row.quota_gpus, jobs=row.quota_jobs, stored_bytes=row.quota_stored_bytes),
+            gpus_in_use=in_use[row.name].gpus if row.name in in_use else 0,
+            jobs_in_use=in_use[row.name].jobs if row.name in in_use else 0,
+            stored_bytes=stored[row.name],
+            created_at=row.created_at,
+        )
+        for row in rows
+    ]
+
+
+def _columns(request: ProjectRequest) -> dict[str, Any]:
+    quota = request.quota
+    return {
+        "name": request.name,
+        "share": request.share,
+        "quota_gpus": quota.gpus,
+        "quota_jobs": quota.jobs,
+        "quota_stored_bytes": quota.stored_bytes,
+    }

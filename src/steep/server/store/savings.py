@@ -1,0 +1,98 @@
+"""Checkpoints' rows, as workers' reports change them. What users and loops do to them is in `checkpoints.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row, func, select, update
+
+from steep.server.store.database import Transaction
+from steep.server.store.measurements import Tell
+from steep.server.store.tables import checkpoints, jobs
+from steep.spec.api import Progress
+from steep.spec.events import EventKind
+from steep.spec.reports import CheckpointReport
+
+
+def record_checkpoint(
+    transaction: Transaction,
+    job: Row[Any],
+    report: CheckpointReport,
+    tell: Tell,
+    attempt: int,
+    progress: Progress,
+) -> None:
+    """Write what happened to a checkpoint, and tell of it."""
+    step = report.step
+    detail = f": {report.detail}" if report.detail else ""
+    size = report.size_bytes
+    match report.event:
+        case "saved":
+            _save(transaction, job, report, attempt, progress)
+            tell(EventKind.CHECKPOINT_SAVED, f"step {step} saved", report, step=step, size_bytes=size)
+        case "verified":
+            change_checkpoint(transaction, job.id, step, state="valid", verified_at=report.time or transaction.now)
+            tell(EventKind.CHECKPOINT_VERIFIED, f"step {step} read back{detail}", report, step=step)
+        case "uploaded":
+            change_checkpoint(transaction, job.id, step, uploaded=True)
+            tell(EventKind.CHECKPOINT_UPLOADED, f"step {step} copied{detail}", report, step=step)
+        case "upload_failed":
+            tell(EventKind.NOTICE, f"step {step} could not be copied yet{detail}", report, step=step, code=report.event)
+        case "deleted":
+            mark_deleted(transaction, job.id, step)
+            tell(EventKind.CHECKPOINT_DELETED, f"step {step} deleted{detail}", report, step=step, freed_bytes=size)
+        case "rejected":
+            change_checkpoint(transaction, job.id, step, state="damaged")
+            tell(EventKind.CHECKPOINT_DAMAGED, f"step {step} passed over{detail}", report, step=step)
+
+
+def change_checkpoint(transaction: Transaction, job_id: str, step: int, **values: Any) -> bool:
+    """Change the row of one that is not deleted. Returns whether there is one."""
+    same = (checkpoints.c.job_id == job_id) & (checkpoints.c.step == step) & (checkpoints.c.state != "deleted")
+    return transaction.change(update(checkpoints).where(same).values(**values)) > 0
+
+
+def mark_deleted(transaction: Transaction, job_id: str, step: int) -> bool:
+    """Its bytes are gone; its row stays, for what was measured on it. Returns whether it was there."""
+    values = {"state": "deleted", "deleted_at": transaction.now, "pinned": False}
+    was_there = change_checkpoint(transaction, job_id, step, **values)
+    count_bytes(transaction, job_id)
+    return was_there
+
+
+def count_bytes(transaction: Transaction, job_id: str) -> None:
+    """Write down how many bytes a job's checkpoints take."""
+    kept = (checkpoints.c.job_id == job_id) & (checkpoints.c.state != "deleted")
+    total = select(func.coalesce(func.sum(checkpoints.c.size_bytes), 0)).where(kept).scalar_subquery()
+    transaction.execute(update(jobs).where(jobs.c.id == job_id).values(stored_bytes=total))
+
+
+def _save(transaction: Transaction, job: Row[Any], report: CheckpointReport, attempt: int, progress: Progress) -> None:
+    """A step that was saved before is saved anew after going back: what is known of the old bytes says nothing of these."""
+    newest_before = (
+        select(func.max(checkpoints.c.step))
+        .where(checkpoints.c.job_id == job.id, checkpoints.c.step < report.step, checkpoints.c.state != "deleted")
+        .scalar_subquery()
+    )
+    parent = transaction.execute(select(newest_before)).scalar()
+    row = {
+        "job_id": job.id,
+        "step": report.step,
+        "attempt": attempt,
+        "tokens_seen": report.tokens_seen or progress.tokens_seen,
+        "created_at": report.time or transaction.now,
+        "size_bytes": report.size_bytes,
+        "state": "unverified",
+        "verified_at": None,
+        "deleted_at": None,
+        "uploaded": False,
+        "pinned": False,
+        "selected": False,
+        "parent": _origin(job) if parent is None else f"{job.id}/{parent}",
+    }
+    transaction.put(checkpoints, row)
+    count_bytes(transaction, job.id)
+
+
+def _origin(job: Row[Any]) -> str | None:
+    return None if job.parent is None else f"{job.parent}/{job.parent_step}"
