@@ -1,7 +1,6 @@
 """Where copies of artifacts are kept: a directory or an S3-compatible bucket, behind one small contract.
 
-An S3 store takes its credentials, region and endpoint from the usual variables (`AWS_ACCESS_KEY_ID`,
-`AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`). An object appears whole or not at all, in both kinds.
+What an S3 store needs to know stands in the usual variables, see `artifacts/s3.py`. An object appears whole or not at all, in both kinds.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from stat import S_ISREG
 from typing import Any, Protocol
 
 from steep.artifacts.files import atomic_writer, full_disk_stops, sync_directory
+from steep.artifacts.s3 import s3_client
 from steep.spec.errors import DamagedArtifact, InvalidInput, OutOfSpace, SteepError
 
 _CHUNK_BYTES = 8 << 20
@@ -163,18 +162,9 @@ class S3Store:
     """Objects in an S3-compatible bucket. Satisfies `Store`."""
 
     def __init__(self, bucket: str, prefix: str = "") -> None:
-        from obstore.store import S3Store as Client
-
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
         self.where = f"s3://{bucket}/{prefix}".rstrip("/")
-        self._client = Client(
-            bucket,
-            prefix=prefix or None,
-            config={"endpoint": endpoint} if endpoint else None,
-            client_options={"allow_http": endpoint.startswith("http://"), "timeout": "10 minutes"},
-            # waiting longer is the caller's business, who knows whether anybody waits
-            retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=30)},
-        )
+        # waiting longer is the caller's business, who knows whether anybody waits
+        self._client = s3_client(bucket, prefix=prefix, answer_seconds=600, max_retries=2, retry_seconds=30)
 
     def put(self, key: str, content: Path | bytes, *, if_absent: bool = False) -> bool:
         """See `Store.put`."""

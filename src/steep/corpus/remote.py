@@ -16,12 +16,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from steep.artifacts.files import full_disk_stops
+from steep.artifacts.s3 import s3_client
 from steep.corpus.listing import Listed, select, unreachable
 from steep.corpus.patterns import WILDCARDS, split_at_wildcard
 from steep.spec.errors import InvalidCorpus
@@ -104,19 +104,11 @@ def _open_s3(file: SourceFile) -> IO[bytes]:
 
 
 def _client(url: str) -> tuple[str, str, Any]:
-    """Bucket, key and a client, set up by the usual variables as in `artifacts.store`."""
-    from obstore.store import S3Store
-
+    """Bucket, key and a client."""
     bucket, _, key = url.partition("://")[2].partition("/")
     if not bucket:
         raise InvalidCorpus("names no bucket", where=url, cure="Write s3://bucket/prefix.")
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    client = S3Store(
-        bucket,
-        config={"endpoint": endpoint} if endpoint else None,
-        client_options={"allow_http": endpoint.startswith("http://"), "timeout": f"{_TIMEOUT_SECONDS}s"},
-        retry_config={"max_retries": _ATTEMPTS, "retry_timeout": timedelta(seconds=_TIMEOUT_SECONDS)},
-    )
+    client = s3_client(bucket, answer_seconds=_TIMEOUT_SECONDS, max_retries=_ATTEMPTS, retry_seconds=_TIMEOUT_SECONDS)
     return bucket, key, client
 
 
