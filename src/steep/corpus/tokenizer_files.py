@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from steep.artifacts.files import hash_text
+from steep.artifacts.special_tokens import SETTINGS_FILES, find_special_tokens
 from steep.spec.errors import InvalidModel
 
-_NAMES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json", "generation_config.json")
+_NAMES = ("tokenizer.json", *SETTINGS_FILES)
 _OTHER_KINDS = ("tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
 
 
@@ -53,19 +53,17 @@ def find_tokenizer(model: str) -> TokenizerFiles:
         raise _without_tokenizer_json(directory)
     content = path.read_bytes()
     tokenizer = _parse(content, path)
-    settings = _settings(directory)
+    special = find_special_tokens(directory, tokenizer)
     vocabulary: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
-    eos_id = _eos_id(settings, vocabulary, directory)
-    bos_id = _bos_id(settings, tokenizer, vocabulary, eos_id)
     return TokenizerFiles(
         directory=directory,
         content=content,
         tokenizer=tokenizer,
-        eos_id=eos_id,
-        bos_id=bos_id,
+        eos_id=special.eos_id,
+        bos_id=special.bos_id,
         vocab_size=max(vocabulary.values()) + 1,
         special=[token.content for _, token in sorted(tokenizer.get_added_tokens_decoder().items())],
-        fingerprint=hash_text("tokenizer-1", content.decode("utf-8"), str(eos_id), str(bos_id)),
+        fingerprint=hash_text("tokenizer-1", content.decode("utf-8"), str(special.eos_id), str(special.bos_id)),
     )
 
 
@@ -109,56 +107,3 @@ def _parse(content: bytes, path: Path) -> Any:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
-
-
-def _settings(directory: Path) -> dict[str, Any]:
-    """All settings that name special tokens, the most authoritative last."""
-    merged: dict[str, Any] = {}
-    for name in reversed(_NAMES[1:]):
-        path = directory / name
-        if path.exists():
-            try:
-                found = json.loads(path.read_bytes())
-            except ValueError as error:
-                raise InvalidModel(
-                    f"is not JSON ({error})", where=str(path), cure="Fetch the base model again."
-                ) from None
-            text_config = found.get("text_config")
-            found = {**(text_config if isinstance(text_config, dict) else {}), **found}
-            merged.update({key: value for key, value in found.items() if value is not None})
-    return merged
-
-
-def _token_id(settings: dict[str, Any], role: str, vocabulary: dict[str, int]) -> int | None:
-    """Id of the token in a role ("eos", "bos"), by its text, else by its number."""
-    token = settings.get(f"{role}_token")
-    text = token.get("content") if isinstance(token, dict) else token
-    if isinstance(text, str) and text in vocabulary:
-        return vocabulary[text]
-    number = settings.get(f"{role}_token_id")
-    if isinstance(number, list):
-        number = number[0] if number else None
-    return number if isinstance(number, int) and 0 <= number <= max(vocabulary.values()) else None
-
-
-def _eos_id(settings: dict[str, Any], vocabulary: dict[str, int], directory: Path) -> int:
-    found = _token_id(settings, "eos", vocabulary)
-    if found is None:
-        raise InvalidModel(
-            "names no end-of-text token that its vocabulary holds",
-            where=str(directory),
-            cure="Set eos_token in tokenizer_config.json; every document ends with it.",
-        )
-    return found
-
-
-def _bos_id(settings: dict[str, Any], tokenizer: Any, vocabulary: dict[str, int], eos_id: int) -> int | None:
-    """The token that the tokenizer puts before a text: what it does counts, then what its settings say."""
-    bare = tokenizer.encode("a", add_special_tokens=False).ids
-    added = tokenizer.encode("a", add_special_tokens=True).ids
-    named = _token_id(settings, "bos", vocabulary)
-    if len(added) > len(bare) and added[0] == named and (not bare or added[0] != bare[0]):
-        found = named
-    else:
-        found = named if settings.get("add_bos_token") is True else None
-    return None if found == eos_id else found
