@@ -52,8 +52,8 @@ def inspect(
 
 def _cache(spec: JobSpec) -> Path:
     """One directory for each different corpus, tokenizer and split."""
+    from steep.artifacts.cache import cache_directory
     from steep.artifacts.files import hash_text
-    from steep.cli.paths import cache_directory
 
     parts = spec.model_dump_json(
         include={

@@ -105,6 +105,11 @@ def outcome_error(run: RunDirectory, returncode: int | None) -> SteepError | Non
         ):  # another was quicker, and a refused worker writes nothing there
             return RunBusy("another process is working here", where=str(run.path), cure="`steep watch` shows it.")
         return None if returncode is None and _is_complete(run) else _silent_death(run, returncode)
+    return _as_error(told)
+
+
+def _as_error(told: dict[str, Any]) -> SteepError:
+    """What a worker wrote down of its error, as an error with the same exit code."""
     error = SteepError(told["what"], where=told.get("where"), cure=told.get("cure"))
     error.exit_code = told["exit_code"]
     return error
@@ -160,8 +165,5 @@ def act(action: str, arguments: dict[str, Any], run: Path | None = None) -> dict
         last = (done.stderr.strip() or done.stdout.strip() or f"code {done.returncode}").splitlines()[-1]
         raise SteepError(f"the worker failed: {last}", where=action) from None
     if "error" in answer:
-        told = answer["error"]
-        error = SteepError(told["what"], where=told.get("where"), cure=told.get("cure"))
-        error.exit_code = told["exit_code"]
-        raise error
+        raise _as_error(answer["error"])
     return answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 
@@ -15,9 +14,3 @@ def shown(path: Path) -> str:
 def default_run(name: str) -> Path:
     """The run directory of a job for which none was given."""
     return Path("runs") / name
-
-
-def cache_directory() -> Path:
-    """Where things lie that can always be made again."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "steep"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from steep.artifacts.files import hash_text
+from steep.artifacts.hub import find_directory
 from steep.artifacts.special_tokens import SETTINGS_FILES, find_special_tokens
 from steep.spec.errors import InvalidModel
 
@@ -45,9 +46,7 @@ def find_tokenizer(model: str) -> TokenizerFiles:
     Raises:
         InvalidModel: it is not there, cannot be read, or names no end-of-text token.
     """
-    directory = Path(model).expanduser()
-    if not directory.is_dir():
-        directory = _from_hub(model)
+    directory = find_directory(model, _NAMES, holds="tokenizer.json")
     path = directory / "tokenizer.json"
     if not path.exists():
         raise _without_tokenizer_json(directory)
@@ -65,23 +64,6 @@ def find_tokenizer(model: str) -> TokenizerFiles:
         special=[token.content for _, token in sorted(tokenizer.get_added_tokens_decoder().items())],
         fingerprint=hash_text("tokenizer-1", content.decode("utf-8"), str(special.eos_id), str(special.bos_id)),
     )
-
-
-def _from_hub(model: str) -> Path:
-    """Download the few files of a hub id, or find them in the hub's cache."""
-    name, _, revision = model.partition("@")
-    if name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise InvalidModel("there is no such directory", where=model, cure="Check the path of the base model.")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(_NAMES)))
-    except Exception as error:  # the hub's client raises many types: no network, no such name, no permission
-        raise InvalidModel(
-            f"is neither a directory nor a model that the hub gave us ({str(error).strip().splitlines()[0]})",
-            where=model,
-            cure="Give a directory with tokenizer.json, or check the name and the network.",
-        ) from error
 
 
 def _without_tokenizer_json(directory: Path) -> InvalidModel:

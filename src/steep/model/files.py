@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from steep.artifacts.hub import find_directory
 from steep.spec.errors import InvalidModel
 
 INDEX = "model.safetensors.index.json"
@@ -25,27 +26,8 @@ def find_model(model: str, *, with_code: bool = False) -> Path:
     Raises:
         InvalidModel: there is no such directory, and the hub gave none of that name.
     """
-    directory = Path(model).expanduser()
-    if directory.is_dir():
-        return directory
-    if directory.is_file():
-        raise InvalidModel(
-            "is a file, not a directory", where=model, cure="Give the directory that config.json lies in."
-        )
-    name, _, revision = model.partition("@")
-    if name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise InvalidModel("there is no such directory", where=model, cure="Check the path of the model.")
-    from huggingface_hub import snapshot_download
-
     patterns = [*_FROM_HUB, *(["*.py"] if with_code else [])]
-    try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
-    except Exception as error:  # the hub's client raises many types: no network, no such name, no permission
-        raise InvalidModel(
-            f"is neither a directory nor a model that the hub gave us ({_first_line(error)})",
-            where=model,
-            cure="Check the name and the network, or give a directory with config.json and model.safetensors.",
-        ) from error
+    return find_directory(model, patterns, holds="config.json and model.safetensors")
 
 
 def read_json(path: Path) -> dict[str, Any]:

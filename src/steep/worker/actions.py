@@ -12,7 +12,7 @@ from steep.spec.errors import InvalidInput
 from steep.spec.job import Source
 from steep.spec.results import Results, Score
 from steep.spec.stages import Stage
-from steep.worker.context import Context
+from steep.worker.context import Context, this_device
 
 if TYPE_CHECKING:
     from steep.model.score import HoldoutScore
@@ -44,14 +44,12 @@ def score(model: str, text: list[str], max_tokens: int, trust_remote_code: bool 
     Raises:
         InvalidInput: the model does not load, or one of the texts holds none.
     """
-    import torch
-
     from steep.corpus.tokenize import CorpusTokenizer
     from steep.model.load import load_model
     from steep.model.score import score_text
 
-    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    loaded, tokenizer = load_model(model, trust_remote_code=trust_remote_code).to(device), CorpusTokenizer.load(model)
+    loaded = load_model(model, trust_remote_code=trust_remote_code).to(this_device())
+    tokenizer = CorpusTokenizer.load(model)
     scores = []
     for path in text:
         scores.append(score_text(loaded, tokenizer, _texts(path), max_tokens=max_tokens))

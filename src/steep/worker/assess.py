@@ -98,13 +98,14 @@ def _make_base(context: Context) -> None:
 
 
 def _facts(context: Context, model: PreTrainedModel) -> Facts:
+    from steep.model.score import context_tokens
     from steep.train.memory import available_bytes
 
     config = model.config.get_text_config()
     datasets = context.corpus.train.values()
     return Facts(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        context_tokens=context.context_tokens(model),
+        context_tokens=context_tokens(model),
         hidden_size=config.hidden_size,
         num_layers=config.num_hidden_layers,
         vocab_size=config.vocab_size,

@@ -139,10 +139,8 @@ class Context:
 
     @cached_property
     def device(self) -> torch.device:
-        """Where this process computes: the first CUDA device, else the CPU."""
-        import torch
-
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+        """Where this process computes."""
+        return this_device()
 
     def load_base(self) -> PreTrainedModel:
         """The base, with fp32 weights, on the device."""
@@ -150,22 +148,17 @@ class Context:
 
         return load_model(self.base, trust_remote_code=self.spec.base.trust_remote_code).to(self.device)
 
-    @staticmethod
-    def context_tokens(model: PreTrainedModel) -> int:
-        """The longest sequence a model takes; 2048 where its config names none."""
-        config = model.config.get_text_config()
-        return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 2048)
-
     def measure(self, model: PreTrainedModel, stage: Stage) -> Measurement:
         """Score a model on all hold-outs; the same text, windows and precision for each."""
         from steep.evaluate.holdouts import measure
+        from steep.model.score import context_tokens
 
         return measure(
             model,
             self.corpus.holdout,
             self.general,
             max_tokens=self.spec.evaluation.max_tokens,
-            context=self.context_tokens(model),
+            context=context_tokens(model),
             progress=self.progress(stage),
         )
 
@@ -182,3 +175,10 @@ class Context:
     def notice(self, code: str, message: str, *, warning: bool = False) -> None:
         """Tell people something."""
         self.observer.notice(NoticeReport(level="warning" if warning else "info", code=code, message=message))
+
+
+def this_device() -> torch.device:
+    """Where a process of this machine computes: the first CUDA device, else the CPU."""
+    import torch
+
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")

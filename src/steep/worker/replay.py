@@ -7,12 +7,12 @@ on, a longer job only adds parts, and the next job on the same base starts at on
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steep.artifacts.cache import cache_directory
 from steep.artifacts.files import hash_file, hash_text, write_atomic
 from steep.artifacts.pieces import cut_pieces
 from steep.artifacts.tokens import TokenDataset
@@ -102,12 +102,6 @@ def open_self(directory: Path) -> SelfText:
     train = directory / "train"
     has_train = (train / "manifest.json").exists()
     return SelfText(TokenDataset(directory / "holdout"), TokenDataset(train) if has_train else None)
-
-
-def cache_directory() -> Path:
-    """Where things that outlive a run are kept: `STEEP_CACHE`, by default below the user's cache directory."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steep"
-    return Path(os.environ.get("STEEP_CACHE") or default)
 
 
 def _write_part(model: PreTrainedModel, tokenizer: str, path: Path, *, seed: int) -> None:
