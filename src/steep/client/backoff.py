@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import random
 
+FIRST_SECONDS = 0.1
+LONGEST_SECONDS = 8.0
+
 
 class Backoff:
     """The pauses of one who tries again and again.
 
     Args:
-        first_seconds: the first pause at most.
-        longest_seconds: any pause at most.
+        longest_seconds: no pause is longer; by default LONGEST_SECONDS.
     """
 
-    def __init__(self, first_seconds: float = 0.25, longest_seconds: float = 8.0) -> None:
-        self._first_seconds = first_seconds
-        self._longest_seconds = longest_seconds
-        self._next_seconds = first_seconds
+    def __init__(self, longest_seconds: float | None = None) -> None:
+        self._longest_seconds = LONGEST_SECONDS if longest_seconds is None else longest_seconds
+        self._next_seconds = FIRST_SECONDS
 
     def pause_seconds(self) -> float:
         """How long to wait before the next try: between half of this pause and all of it."""
@@ -26,4 +27,4 @@ class Backoff:
 
     def reset(self) -> None:
         """It went well: the next pause is a first one again."""
-        self._next_seconds = self._first_seconds
+        self._next_seconds = FIRST_SECONDS

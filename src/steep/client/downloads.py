@@ -56,8 +56,9 @@ async def download_all(
     wire: Wire, files: list[StoredFile], request_for: Callable[[str], Request], directory: Path, count: Count = silent
 ) -> Path:
     """Bring files here, below a directory; a manifest comes last, so that it stands for all of them. Raises as `download`."""
+    targets = {file.path: directory / _inside(file.path) for file in files}
     for file in sorted(files, key=lambda one: (one.path == "manifest.json", one.path)):
-        await download(wire, request_for(file.path), file, directory / _inside(file.path), count)
+        await download(wire, request_for(file.path), file, targets[file.path], count)
     return directory
 
 

@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
+from steep.spec.errors import InvalidInput
+
 BASE = "/api/v1"
 JSON = "application/json"
 
@@ -66,7 +68,14 @@ class Trouble(Exception):
 
 
 def at(*parts: str | int) -> str:
-    """The path of these parts; each is quoted, so that no name can lead elsewhere."""
+    """The path of these parts; each is quoted, so that no name can lead elsewhere.
+
+    Raises:
+        InvalidInput: a part is empty, or `.` or `..`, which no quoting helps against.
+    """
+    for part in parts:
+        if part in ("", ".", ".."):
+            raise InvalidInput(f"{part!r} is not the id or the name of anything", cure="Give one that `list` shows.")
     return "".join(f"/{quote(str(part), safe='')}" for part in parts)
 
 

@@ -22,10 +22,10 @@ PATIENCE_SECONDS = 600.0
 class Reconnecting:
     """Decides how long to wait for a server that was lost while it was listened to, and when to give up."""
 
-    def __init__(self, wire: Wire, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._backoff = Backoff()
-        self._patience_seconds = max(patience_seconds, wire.patience_seconds)
+        self._patience_seconds = max(PATIENCE_SECONDS, wire.patience_seconds)
         self._until = time.monotonic() + self._patience_seconds
 
     def heard(self) -> None:
