@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from steep.evaluate.taskfiles import strings_in
 from steep.spec.errors import InvalidInput
+from steep.spec.extras import install_extra
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -125,7 +126,7 @@ def _manager(*, include_defaults: bool) -> Any:
         raise InvalidInput(
             f"tasks need lm-evaluation-harness, which is not installed ({error})",
             where="evaluation.tasks",
-            cure="Install it with: pip install 'steep[tasks]'",
+            cure=install_extra("tasks"),
         ) from error
     return TaskManager(include_defaults=include_defaults)
 

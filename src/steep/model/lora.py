@@ -16,6 +16,7 @@ from torch import Tensor
 
 from steep.artifacts.files import atomic_writer, write_atomic
 from steep.spec.errors import InvalidInput, InvalidModel
+from steep.spec.extras import install_extra
 from steep.spec.job import Lora
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def add_lora(model: PreTrainedModel, lora: Lora) -> PreTrainedModel:
         raise InvalidInput(
             "adapters need peft, which is not installed",
             where="training.method",
-            cure="Run `pip install 'steep[lora]'`, or set method: full.",
+            cure="Set training.method: full, or install it. " + install_extra("lora"),
         ) from error
 
     config = LoraConfig(

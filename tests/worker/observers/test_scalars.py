@@ -8,6 +8,7 @@ import pytest
 from tests.worker.conftest import MakeContext, step_report
 
 from steep.spec.errors import InvalidInput
+from steep.spec.extras import install_extra
 from steep.spec.reports import CheckpointReport, EvaluationReport, NoticeReport, ProgressReport, StageReport
 from steep.spec.stages import Stage
 from steep.worker.observers.build import observers_for
@@ -75,4 +76,4 @@ def test_one_whose_library_is_missing_says_how_to_get_it(
     monkeypatch.setenv("STEEP_OBSERVERS", name)
     with pytest.raises(InvalidInput, match=f"needs a library that is not installed \\({name}\\)") as refused:
         observers_for(context.run, context.spec)
-    assert refused.value.cure == f"pip install 'steep[{name}]'"
+    assert refused.value.cure == install_extra(name)

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from steep.artifacts.rundir import RunDirectory
+from steep.spec.extras import install_extra
 from steep.spec.job import JobSpec
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _build(name: str, run: RunDirectory, spec: JobSpec) -> Observer:
         raise InvalidInput(
             f"the observer {name!r} needs a library that is not installed ({error.name})",
             where="STEEP_OBSERVERS",
-            cure=f"pip install 'steep[{name}]'",
+            cure=install_extra(name),
         ) from error
     raise InvalidInput(
         f"there is no observer {name!r}", where="STEEP_OBSERVERS", cure="Choose among tensorboard, mlflow, wandb."
