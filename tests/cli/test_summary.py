@@ -28,3 +28,5 @@ def test_a_gain_that_was_not_measured_is_no_number(tmp_path):
     run.results_file.write_text(results().model_copy(update={"scores": tuple(unmeasured)}).model_dump_json())
     assert "Gain not measured; forgetting +0.030" in shown(run)
     assert "nan" not in shown(run)
+    run.results_file.write_text(results().model_copy(update={"base": "from scratch"}).model_dump_json())
+    assert "forgetting +" not in shown(run)

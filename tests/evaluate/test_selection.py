@@ -37,6 +37,28 @@ def test_most_gain_within_the_budget() -> None:
     assert "novels" in picked.reason
 
 
+def test_the_reason_is_a_sentence_for_one_and_for_many() -> None:
+    one = select([BASE, row(0.9, 0.01), row(1.5, 0.3, step=20)], 0.02)
+    assert one.reason == (
+        "step 10: the only one that gains (+0.9000 bits per byte) and keeps forgetting within 0.02; it is +0.0100 on novels"
+    )
+    two = select([BASE, row(0.5, 0.0), row(0.9, 0.01, step=20)], 0.02)
+    assert "the most gain (+0.9000 bits per byte) of the 2 that keep forgetting within 0.02" in two.reason
+
+
+def test_where_there_is_nothing_to_forget_gain_decides_and_nothing_else_is_spoken_of() -> None:
+    table = [row(0.5, -3.0), row(0.9, 0.4, step=20)]
+    for rows, reason in (
+        (table, "step 20: the most gain (+0.9000 bits per byte) of the 2 that gain"),
+        (table[:1], "step 10: the only one that gains (+0.5000 bits per byte)"),
+    ):
+        picked = select([BASE, *rows], None)
+        assert (picked.reason, picked.warnings) == (reason, ())
+    unknown = select([BASE.model_copy(update={"domain_bpb": math.nan}), unmeasured(0.4, 10), unmeasured(0.9, 20)], None)
+    assert unknown.reason == "step 20: the last that was trained, as the gain was not measured"
+    assert "forgetting" not in " ".join(unknown.warnings)
+
+
 def test_interpolations_and_averages_compete() -> None:
     table = [row(1.5, 0.05, step=30), row(1.2, 0.019, step=30, kind="interpolation", alpha=0.7)]
     assert chosen(table) == 2

@@ -95,6 +95,21 @@ def test_a_new_table_keeps_the_completions_of_the_same_model(make_context: MakeC
     assert (results.selected.step if results.selected else None, results.completions) == (20, ())
 
 
+def test_a_new_model_is_not_said_to_forget(make_context: MakeContext) -> None:
+    """Its random weights model general text badly, and training changes that as it likes."""
+
+    def reason(**base: Any) -> str:
+        context = with_corpus(make_context(**base))
+        context.records.write("base", measured(9.0))
+        worse = measured(2.0).model_copy(update={"general": {"self": 1.5}})
+        context.records.write("checkpoint", worse, step=10, tokens_seen=10)
+        commit(context, 10)
+        return select.tabulate(context).selection_reason
+
+    assert "forgetting" in reason()
+    assert reason(base={"from_scratch": {}}) == "step 10: the only one that gains (+7.0000 bits per byte)"
+
+
 def test_an_average_is_measured_only_where_there_is_one(make_context: MakeContext) -> None:
     context = with_corpus(make_context())
     context.__class__ = type("Averaging", (Context,), {"recipe": type("Recipe", (), {"average_steps": 3})()})

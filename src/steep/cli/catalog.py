@@ -82,9 +82,10 @@ def print_tree(rows: Sequence[TreeRow], scores: Mapping[int, Score], branches: M
 def print_selected(results: Results | None) -> None:
     """What was selected, which may be a mix or an average and so no row of the tree."""
     selected = None if results is None else results.selected
-    if selected is not None:
+    if results is not None and selected is not None:
         gain = f"{selected.gain:+.3f}" if math.isfinite(selected.gain) else "not measured"
-        print(f"\nSelected: {selected.label}, gain {gain}, forgetting {selected.forgetting:+.3f}.")
+        forgotten = f", forgetting {selected.forgetting:+.3f}" if results.can_forget else ""
+        print(f"\nSelected: {selected.label}, gain {gain}{forgotten}.")
 
 
 def _line_name(line: str) -> str:

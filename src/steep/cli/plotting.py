@@ -10,7 +10,7 @@ from steep.cli.tail import Tail
 from steep.cli.view import View, mean_bpb
 from steep.spec.errors import InvalidInput
 from steep.spec.reports import EvaluationReport, StepReport
-from steep.spec.results import Results, Score
+from steep.spec.results import FROM_SCRATCH, Results, Score
 from steep.spec.units import format_tokens
 
 
@@ -52,7 +52,7 @@ def interim(run: RunDirectory, view: View) -> Results | None:
     scores = [_score(view, base, view.evaluations[step]) for step in sorted(view.evaluations)]
     return Results(
         name=spec.name,
-        base=spec.base.model or "from scratch",
+        base=spec.base.model or FROM_SCRATCH,
         forgetting_budget=spec.evaluation.forgetting_budget,
         scores=tuple(scores),
     )

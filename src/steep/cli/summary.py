@@ -55,8 +55,8 @@ def show(run: RunDirectory, console: Console) -> None:
         gain = f"{selected.gain:+.3f} bits per byte on your text" if math.isfinite(selected.gain) else "not measured"
         forgotten = (
             f"; forgetting {selected.forgetting:+.3f} on the worst general text (budget {results.forgetting_budget:g})"
-            if selected.general
-            else ""  # a new model has nothing to forget
+            if results.can_forget
+            else ""
         )
         console.print(f"Gain {gain}{forgotten}.", highlight=False)
     for warning in results.warnings:

@@ -21,7 +21,7 @@ class Selection:
     warnings: tuple[str, ...] = ()
 
 
-def select(scores: Sequence[Score], forgetting_budget: float) -> Selection:
+def select(scores: Sequence[Score], forgetting_budget: float | None) -> Selection:
     """Choose a row of `scores`, whose first is the base.
 
     Checkpoints, averages and interpolations compete alike. Of those that gain anything (more than `TIE_BPB`) and forget no
@@ -34,7 +34,7 @@ def select(scores: Sequence[Score], forgetting_budget: float) -> Selection:
 
     Args:
         scores: the base first, then everything measured; not empty.
-        forgetting_budget: bits per byte that the worst general hold-out may lose.
+        forgetting_budget: bits per byte that the worst general hold-out may lose; None where there is nothing to forget.
     """
     if math.isnan(scores[0].domain_bpb) and not scores[0].domain:
         return _without_domain(scores, forgetting_budget)
@@ -47,16 +47,11 @@ def select(scores: Sequence[Score], forgetting_budget: float) -> Selection:
             "nothing that was measured models the domain better than the base, so the base itself is selected"
         )
         return Selection(0, "nothing gains on the base", tuple(warnings))
-    qualified = [i for i in gaining if scores[i].forgetting <= forgetting_budget + ROUNDING_BPB]
-    if qualified:
+    qualified = [i for i in gaining if _within(scores[i], forgetting_budget)]
+    if qualified or forgetting_budget is None:
         most = max(scores[i].gain for i in qualified)
         chosen = _earliest(scores, [i for i in qualified if scores[i].gain >= most - TIE_BPB])
-        row = scores[chosen]
-        reason = (
-            f"{row.label}: the most gain ({row.gain:+.4f} bits per byte) of the {len(qualified)} that keep forgetting within "
-            f"{forgetting_budget:g}; it is {row.forgetting:+.4f}{_where(row)}"
-        )
-        return Selection(chosen, reason, tuple(warnings))
+        return Selection(chosen, _most_gain(scores[chosen], len(qualified), forgetting_budget), tuple(warnings))
     least = min(scores[i].forgetting for i in gaining)
     chosen = _earliest(scores, [i for i in gaining if scores[i].forgetting <= least + TIE_BPB])
     row = scores[chosen]
@@ -71,7 +66,29 @@ def select(scores: Sequence[Score], forgetting_budget: float) -> Selection:
     return Selection(chosen, reason, tuple(warnings))
 
 
-def _without_domain(scores: Sequence[Score], forgetting_budget: float) -> Selection:
+def _most_gain(row: Score, num_qualified: int, forgetting_budget: float | None) -> str:
+    """Why a row was chosen among those that gain and, where anything can be forgotten, keep within the budget."""
+    gain = f"{row.gain:+.4f} bits per byte"
+    if forgetting_budget is None:
+        among = (
+            f"the most gain ({gain}) of the {num_qualified} that gain"
+            if num_qualified > 1
+            else f"the only one that gains ({gain})"
+        )
+        return f"{row.label}: {among}"
+    among = (
+        f"the most gain ({gain}) of the {num_qualified} that keep"
+        if num_qualified > 1
+        else f"the only one that gains ({gain}) and keeps"
+    )
+    return f"{row.label}: {among} forgetting within {forgetting_budget:g}; it is {row.forgetting:+.4f}{_where(row)}"
+
+
+def _within(row: Score, forgetting_budget: float | None) -> bool:
+    return forgetting_budget is None or row.forgetting <= forgetting_budget + ROUNDING_BPB
+
+
+def _without_domain(scores: Sequence[Score], forgetting_budget: float | None) -> Selection:
     """The choice where the domain was not measured: the user asked for training, so not the base unless nothing is sound."""
     trained = [
         i for i, row in enumerate(scores) if row.kind in ("checkpoint", "average") and math.isfinite(row.forgetting)
@@ -83,11 +100,13 @@ def _without_domain(scores: Sequence[Score], forgetting_budget: float) -> Select
     warnings = [
         "no text of the domain is held out, so the gain is not known; raise corpus.holdout, or give more documents"
     ]
-    qualified = [i for i in trained if scores[i].forgetting <= forgetting_budget + ROUNDING_BPB]
-    if qualified:
+    qualified = [i for i in trained if _within(scores[i], forgetting_budget)]
+    if qualified or forgetting_budget is None:
         chosen = max(qualified, key=lambda i: (scores[i].tokens_seen, scores[i].kind == "average"))
-        within = f"the last that keeps forgetting within {forgetting_budget:g}, as the gain was not measured"
-        return Selection(chosen, f"{scores[chosen].label}: {within}", tuple(warnings))
+        which = "was trained" if forgetting_budget is None else f"keeps forgetting within {forgetting_budget:g}"
+        return Selection(
+            chosen, f"{scores[chosen].label}: the last that {which}, as the gain was not measured", tuple(warnings)
+        )
     least = min(scores[i].forgetting for i in trained)
     chosen = _earliest(scores, [i for i in trained if scores[i].forgetting <= least + TIE_BPB])
     row = scores[chosen]

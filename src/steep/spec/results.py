@@ -6,6 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+FROM_SCRATCH = "from scratch"
+"""What `Results.base` says of a base with random weights."""
+
 
 class Score(BaseModel):
     """One row: a model and its numbers. Everything is in bits per byte unless its name says otherwise.
@@ -71,3 +74,8 @@ class Results(BaseModel):
     def selected(self) -> Score | None:
         """The selected row, if selection has run."""
         return next((score for score in self.scores if score.selected), None)
+
+    @property
+    def can_forget(self) -> bool:
+        """Whether there is anything to forget, and text on which that shows; a model from scratch knew nothing."""
+        return self.base != FROM_SCRATCH and bool(self.scores[0].general)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from steep.artifacts.files import write_atomic
 from steep.evaluate.compare import base_score, score_row
 from steep.evaluate.selection import mark, select
 from steep.spec.errors import DamagedArtifact
-from steep.spec.results import Results, Score
+from steep.spec.results import FROM_SCRATCH, Results, Score
 from steep.worker.context import Context
 from steep.worker.records import Record
 
@@ -88,18 +89,24 @@ def tabulate(context: Context, *, damaged: Mapping[int, str] | None = None) -> R
     rows = [_row(record, base) for record in records]
     kept = set(CheckpointCatalog(context.run.checkpoints).steps()) - set(damaged)
     candidates = [index for index, row in enumerate(rows) if row.kind == "base" or row.step in kept]
-    chosen = select([rows[index] for index in candidates], context.spec.evaluation.forgetting_budget)
-    passed_over = [f"checkpoint {step} is damaged and was passed over: {why}" for step, why in damaged.items()]
-    selection = type(chosen)(candidates[chosen.index], chosen.reason, (*passed_over, *chosen.warnings))
-    return Results(
+    results = Results(
         name=context.spec.name,
-        base=context.spec.base.model or "from scratch",
+        base=context.spec.base.model or FROM_SCRATCH,
         forgetting_budget=context.spec.evaluation.forgetting_budget,
-        scores=mark(rows, selection),
-        selection_reason=selection.reason,
-        warnings=selection.warnings,
+        scores=tuple(rows),
         domain_bytes=sum(base.measured.domain_bytes.values()),
         general_bytes=base.measured.general_bytes,
+    )
+    budget = results.forgetting_budget if results.can_forget else None
+    chosen = select([rows[index] for index in candidates], budget)
+    selected = replace(chosen, index=candidates[chosen.index])
+    passed_over = tuple(f"checkpoint {step} is damaged and was passed over: {why}" for step, why in damaged.items())
+    return results.model_copy(
+        update={
+            "scores": mark(rows, selected),
+            "selection_reason": chosen.reason,
+            "warnings": passed_over + chosen.warnings,
+        }
     )
 
 
