@@ -123,7 +123,6 @@ def test_no_replay_text_means_no_replay() -> None:
     [
         ({"sequence_tokens": 1024}, "training.sequence_tokens"),
         ({"global_batch_tokens": 100}, "training.global_batch_tokens"),
-        ({"budget": "0 steps"}, "training.budget"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(training: dict[str, Any], where: str) -> None:

@@ -253,6 +253,13 @@ def test_a_hub_id_stays_one(tmp_path):
         "evaluation.interpolate=[1.5]",
         "deadline=-5",
         "training.budget=1e400 steps",
+        "training.budget=0 epochs",
+        "checkpoints.every=0",
+        "checkpoints.every=-5",
+        "checkpoints.every=0 min",
+        "evaluation.every=0",
+        "evaluation.every=0M tokens",
+        "deadline=0",
     ],
 )
 def test_a_number_that_would_fail_later_is_refused_at_once(tmp_path, override):

@@ -110,6 +110,9 @@ def test_a_bare_interval_counts_steps():
     assert parse_interval("10 min") == (600.0, "seconds")
     with pytest.raises(ValueError, match="no unit"):
         parse_interval(True)
+    for none in (0, -5, "0 min"):
+        with pytest.raises(ValueError, match=f"{none!r} is never; write '10 min'"):
+            parse_interval(none)
 
 
 @given(st.integers(1, 10**13))

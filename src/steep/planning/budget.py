@@ -32,7 +32,7 @@ def plan_length(
     """The batch and the number of steps that spend the budget, in whole steps.
 
     Raises:
-        InvalidSpec: an empty budget, or a step smaller than a sequence.
+        InvalidSpec: a step smaller than a sequence.
     """
     amount, unit = _budget(spec, facts, log)
     tokens = _wanted_tokens(facts, amount, unit, replay_share)
@@ -44,10 +44,6 @@ def plan_length(
 def _budget(spec: JobSpec, facts: Facts, log: list[Decision]) -> tuple[float, BudgetUnit]:
     if spec.training.budget is not None:
         amount, unit = spec.training.budget
-        if amount <= 0:
-            raise InvalidSpec(
-                "is nothing at all", where="training.budget", cure="Give more than zero, such as `2 epochs`."
-            )
         note(log, "budget", format_seconds(amount) if unit == "seconds" else f"{amount:.15g} {unit}", "as given")
         return amount, unit
     preset = preset_for(facts.train_tokens)

@@ -90,7 +90,14 @@ def parse_bytes(value: Any) -> int:
 
 
 def parse_budget(value: Any) -> tuple[float, BudgetUnit]:
-    """How long to train: `2 epochs`, `300M tokens`, `500 steps`, `2 h`. Returns the amount and its unit."""
+    """How long to train: `2 epochs`, `300M tokens`, `500 steps`, `2 h`. Returns the amount, above zero, and its unit."""
+    amount, unit = _amount_and_unit(value)
+    if amount <= 0:
+        raise ValueError(f"{value!r} is nothing at all; write '2 epochs', '300M tokens', '500 steps' or '2 h'")
+    return amount, unit
+
+
+def _amount_and_unit(value: Any) -> tuple[float, BudgetUnit]:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} has no unit; write '2 epochs', '300M tokens', '500 steps' or '2 h'")
     number, first, second = _split(value, "'2 epochs', '300M tokens', '500 steps' or '2 h'")
@@ -112,9 +119,15 @@ def parse_budget(value: Any) -> tuple[float, BudgetUnit]:
 
 def parse_interval(value: Any) -> tuple[float, BudgetUnit]:
     """How often: like a budget, but a bare number counts steps."""
+    amount: float
+    unit: BudgetUnit
     if isinstance(value, int) and not isinstance(value, bool):
-        return float(value), "steps"
-    return parse_budget(value)
+        amount, unit = value, "steps"
+    else:
+        amount, unit = _amount_and_unit(value)
+    if amount <= 0:
+        raise ValueError(f"{value!r} is never; write '10 min' or '500 steps', or leave it out for the default")
+    return float(amount), unit
 
 
 def format_tokens(tokens: float) -> str:
