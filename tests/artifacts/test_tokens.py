@@ -112,7 +112,7 @@ def test_a_shard_of_another_size_is_named_when_opened(tmp_path: Path, damage: st
         shard.write_bytes(content[:-1] if damage == "short" else content + b"\x00")
     with pytest.raises(DamagedArtifact, match=r"tokens-00002\.bin") as damaged:
         TokenDataset(tmp_path)
-    assert "stages/prepare.json" in str(damaged.value.cure)
+    assert "made anew" in str(damaged.value.cure)
 
 
 @pytest.mark.parametrize("name", ["tokens-00003.bin", "documents-00003.npy"])

@@ -19,7 +19,7 @@ import pytest
 
 from steep.artifacts.tokens import TokenDataset
 from steep.corpus import datasets, reading, workers
-from steep.corpus.prepare import PreparedCorpus, prepare
+from steep.corpus.prepare import PreparedCorpus, open_sound, prepare
 from steep.corpus.vocabulary import train_tokenizer
 from steep.spec.errors import DamagedArtifact, InvalidCorpus, InvalidModel
 from steep.spec.job import JobSpec
@@ -483,3 +483,38 @@ def test_text_of_tasks_is_not_trained_on(topics, tokenizer, tmp_path):
     assert any("assert_stmt" in text or "AssertionError" in text for text in trained["without"])
     assert len(trained["with"]) < len(trained["without"])
     assert without.fingerprint != asked.fingerprint
+
+
+@pytest.mark.parametrize("damage", ["a flipped bit", "half a file", "a missing file"])
+@pytest.mark.parametrize("part", ["train", "holdout"])
+def test_what_is_damaged_is_made_anew(topics, tokenizer, tmp_path, part, damage):
+    spec = job(topics, corpus={"holdout": "10%"})
+    before = prepare(spec, tokenizer, tmp_path / "out", num_workers=1)
+    shard = tmp_path / "out" / part / "topics" / "tokens-00000.bin"
+    content = shard.read_bytes()
+    shard.unlink()
+    if damage != "a missing file":
+        other = bytearray(content[: len(content) // 2] if damage == "half a file" else content)
+        other[7] ^= 1
+        shard.write_bytes(other)
+    with pytest.raises(DamagedArtifact, match=r"tokens-00000\.bin"):
+        open_sound(tmp_path / "out")
+    after = prepare(spec, tokenizer, tmp_path / "out", num_workers=1)
+    assert after.fingerprint == before.fingerprint
+    assert shard.read_bytes() == content
+
+
+def test_of_a_large_corpus_only_what_is_quickly_read_is_compared(topics, library, tokenizer, tmp_path):
+    corpus = prepare(job(topics, library, corpus={"holdout": "10%"}), tokenizer, tmp_path / "out", num_workers=1)
+    small, large = sorted(corpus.train.values(), key=len)
+    shard = large.path / "tokens-00000.bin"
+    content = bytearray(shard.read_bytes())
+    content[7] ^= 1
+    shard.write_bytes(content)
+    corpus.verify(most_bytes=small.info.token_bytes)
+    with pytest.raises(DamagedArtifact, match="do not match their hash"):
+        corpus.verify(most_bytes=small.info.token_bytes + large.info.token_bytes)
+    for held_out in corpus.holdout.values():  # these are always compared
+        (held_out.path / "documents-00000.npy").unlink()
+    with pytest.raises(DamagedArtifact, match="index of documents"):
+        corpus.verify(most_bytes=0)

@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.e2e.conftest import make_base
 from tests.worker.conftest import MakeContext, Recorder
 
+from steep.corpus.document import Document
+from steep.corpus.tokenize import CorpusTokenizer, write_token_dataset
 from steep.planning.facts import Facts
 from steep.planning.recipe import derive
 from steep.spec.errors import Stopped
+from steep.spec.stages import Stage
 from steep.train import pace
 from steep.worker import assess, prepare, train
 from steep.worker.context import Context
+from steep.worker.pipeline import run_stage
 
 FACTS = Facts(
     parameters=10_000, context_tokens=128, hidden_size=16, num_layers=1, vocab_size=300, train_tokens=100_000,
@@ -83,6 +88,39 @@ def test_a_task_that_changed_is_decontaminated_against_again(
     data.write_text('{"question": "Is two a square?"}')
     assert inputs() != before
     assert inputs(decontaminate=False) == without
+
+
+def test_a_prepared_corpus_that_was_damaged_is_told_of_and_prepared_again(
+    make_context: MakeContext, heard: Recorder, text: Path
+) -> None:
+    values = {**scratch(text, 280), "corpus": {"sources": [str(text)], "holdout": "30%"}}
+    run_stage(make_context(**values), Stage.PREPARE, prepare)
+    (shard,) = (make_context().run.dataset / "train").glob("*/tokens-00000.bin")
+    content = bytearray(shard.read_bytes())
+    sound = bytes(content)
+    content[7] ^= 1
+    shard.write_bytes(content)
+    run_stage(make_context(**values), Stage.PREPARE, prepare)
+    assert [code for code in heard.codes() if code not in ("tokenizer", "corpus")] == ["damaged_dataset", "stage_again"]
+    assert shard.read_bytes() == sound
+    told = len(heard.notices)
+    run_stage(make_context(**values), Stage.PREPARE, prepare)
+    assert (len(heard.notices), heard.stages[-1].event) == (told, "skipped")
+
+
+def test_text_sampled_from_the_base_that_was_damaged_is_not_taken_for_sound(
+    make_context: MakeContext, heard: Recorder
+) -> None:
+    context = make_context()
+    documents = [Document(id=str(n), text=f"text {n}", source="self", origin=str(n)) for n in range(9)]
+    base = Path(context.run.path.parent / "base")
+    make_base(base, [document.text for document in documents])
+    write_token_dataset(documents, CorpusTokenizer.load(str(base)), context.self_directory / "train", name="self")
+    assert assess._samples_are_sound(context)
+    shard = context.self_directory / "train" / "tokens-00000.bin"
+    shard.write_bytes(shard.read_bytes()[:-2] + b"xy")
+    assert not assess.there(context)
+    assert heard.codes() == ["damaged_dataset"]
 
 
 def test_a_measured_speed_is_kept_for_what_it_was_measured_on(

@@ -58,6 +58,11 @@ class TokenDatasetInfo(BaseModel):
         return sum(shard.tokens for shard in self.shards)
 
     @property
+    def token_bytes(self) -> int:
+        """Bytes that the tokens take on disk."""
+        return self.tokens * np.dtype(self.dtype).itemsize
+
+    @property
     def documents(self) -> int:
         """Documents of all shards."""
         return sum(shard.documents for shard in self.shards)
@@ -166,6 +171,5 @@ def _damaged(what: str, where: Path) -> DamagedArtifact:
     return DamagedArtifact(
         what,
         where=str(where),
-        cure="Delete the run's dataset and stages/prepare.json (of text sampled from the base: base/self and "
-        "stages/assess.json), and run again; it is made anew.",
+        cure="Run the same command again: what is damaged is made anew.",
     )

@@ -13,6 +13,7 @@ was interrupted goes on where it was. The result does not depend on how many pro
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterable
@@ -38,6 +39,7 @@ from steep.spec.errors import DamagedArtifact
 from steep.spec.job import JobSpec
 
 PARTS = ("train", "holdout", "general", "replay")
+VERIFIED_BYTES = 4 << 30  # of tokens to train on: a few seconds, which any attempt may take
 Progress = Callable[[str, float, float | None], None]
 
 
@@ -94,6 +96,26 @@ class PreparedCorpus:
             **{name: {each: TokenDataset(out / name / each) for each in getattr(manifest, name)} for name in PARTS},
         )
 
+    def verify(self, most_bytes: int = VERIFIED_BYTES) -> None:
+        """Compare what lies there with its hashes: every hold-out, and of what is trained on as much as is quickly read.
+
+        A run goes on within seconds, and a large corpus takes minutes to read. Sizes were compared when it was opened,
+        whatever it has.
+
+        Args:
+            most_bytes: of tokens to train on, the small datasets first.
+
+        Raises:
+            DamagedArtifact: names the shard whose bytes are wrong.
+        """
+        for dataset in (*self.holdout.values(), *self.general.values()):
+            dataset.verify()
+        for dataset in sorted((*self.train.values(), *self.replay.values()), key=lambda each: each.info.token_bytes):
+            most_bytes -= dataset.info.token_bytes
+            if most_bytes < 0:
+                return
+            dataset.verify()
+
 
 def read_manifest(out: Path) -> CorpusManifest | None:
     """The manifest of a prepared corpus; None when there is none, or none that this version understands."""
@@ -113,7 +135,7 @@ def prepare(
     task_texts: Iterable[str] = (),
     num_workers: int | None = None,
 ) -> PreparedCorpus:
-    """Prepare a job's corpus in `out`, unless that is done already.
+    """Prepare a job's corpus in `out`, unless that is done already; what is damaged there is made anew.
 
     Args:
         spec: the job; its paths are absolute.
@@ -133,7 +155,8 @@ def prepare(
     inputs = plan.fingerprint(loaded)
     manifest = read_manifest(out)
     if manifest is not None and manifest.inputs_fingerprint == inputs:
-        return PreparedCorpus.open(out)
+        with contextlib.suppress(DamagedArtifact):
+            return open_sound(out)
     (out / "manifest.json").unlink(missing_ok=True)
     with Workers(num_workers) as workers:
         units = plan_units(plan, out / "work")
@@ -150,6 +173,17 @@ def prepare(
     write_atomic(out / "accounting.json", json.dumps(ledger.report(), indent=1))
     _commit(plan, inputs, written, written.fingerprint(choice), ledger, out)
     return PreparedCorpus.open(out)
+
+
+def open_sound(out: Path) -> PreparedCorpus:
+    """What `prepare` made in this directory, its bytes compared with their hashes; see `PreparedCorpus.verify`.
+
+    Raises:
+        DamagedArtifact: it is not complete, or not what was written.
+    """
+    corpus = PreparedCorpus.open(out)
+    corpus.verify()
+    return corpus
 
 
 def plan_units(plan: CorpusPlan, work: Path) -> dict[str, list[Unit]]:

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steep.artifacts.files import hash_text, write_atomic
+from steep.artifacts.tokens import TokenDataset
 from steep.planning.advice import advise, describe_texts, is_instruct
 from steep.planning.disk import check_disk, estimate_disk
 from steep.planning.facts import Facts
 from steep.planning.recipe import Recipe, derive
+from steep.spec.errors import DamagedArtifact
 from steep.spec.reports import EvaluationReport
 from steep.spec.stages import Stage
 from steep.worker.context import Context
@@ -44,9 +46,21 @@ def inputs(context: Context) -> dict[str, Any]:
 
 
 def there(context: Context) -> bool:
-    """Whether the recipe and the base's scores are, and a base that was made here."""
+    """Whether the recipe and the base's scores are, text sampled from the base as written, and a base that was made here."""
+    if not _samples_are_sound(context):
+        return False
     made = context.spec.base.from_scratch is None or Path(context.base, "config.json").exists()
     return made and context.recipe_file.exists() and context.records.base() is not None
+
+
+def _samples_are_sound(context: Context) -> bool:
+    try:
+        for manifest in sorted(context.self_directory.glob("*/manifest.json")):
+            TokenDataset(manifest.parent).verify()
+    except DamagedArtifact as error:
+        context.notice("damaged_dataset", f"text sampled from the base is damaged: {error}", warning=True)
+        return False
+    return True
 
 
 def work(context: Context) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from steep.artifacts.files import hash_text, write_atomic
 from steep.evaluate.taskfiles import fingerprint_tasks
-from steep.spec.errors import Stopped
+from steep.spec.errors import DamagedArtifact, Stopped
 from steep.spec.job import JobSpec
 from steep.spec.stages import Stage
 from steep.worker.context import Context
@@ -39,8 +39,17 @@ def inputs(context: Context) -> dict[str, Any]:
 
 
 def there(context: Context) -> bool:
-    """Whether the token datasets are."""
-    return (context.run.dataset / "manifest.json").exists()
+    """Whether the token datasets are, as they were written; looked at once an attempt, and damage is told."""
+    from steep.corpus.prepare import open_sound
+
+    if not (context.run.dataset / "manifest.json").exists():
+        return False
+    try:
+        open_sound(context.run.dataset)
+    except DamagedArtifact as error:
+        context.notice("damaged_dataset", f"the prepared corpus is damaged: {error}", warning=True)
+        return False
+    return True
 
 
 def work(context: Context) -> dict[str, Any]:
