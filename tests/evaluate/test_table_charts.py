@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from steep.evaluate.charts import draw
+from steep.evaluate.charts import _holdouts, _verdict, draw
 from steep.evaluate.table import markdown, plain, rows
 from steep.spec.results import Results, Score
 
@@ -69,6 +69,25 @@ def test_charts_are_drawn_alike_twice(results: Results, tmp_path: Path) -> None:
             assert one.read_bytes().startswith(b"\x89PNG")
         else:
             assert ElementTree.fromstring(one.read_text()).tag.endswith("svg")
+
+
+def test_without_general_text_there_is_one_panel_and_no_trade_off(results: Results, tmp_path: Path) -> None:
+    draw(results, tmp_path)
+    alone = [row.model_copy(update={"general": {}, "worst_general": "", "forgetting": 0.0}) for row in results.scores]
+    domain_only = results.model_copy(update={"scores": tuple(alone)})
+    assert sorted(path.name for path in draw(domain_only, tmp_path)) == ["holdouts.png", "holdouts.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["holdouts.png", "holdouts.svg"]
+    assert len(_holdouts(domain_only).axes) == 1
+    assert len(_holdouts(results).axes) == 2
+    assert "forgetting" not in _verdict(domain_only)
+
+
+def test_a_new_model_has_no_budget_line(results: Results, tmp_path: Path) -> None:
+    made = results.model_copy(update={"base": "from scratch"})
+    assert [path.name for path in draw(made, tmp_path)] == ["holdouts.png", "holdouts.svg"]
+    words = [text.get_text() for text in _holdouts(made).axes[1].texts]
+    assert words == ["masc", "novels"]
+    assert "budget" in [text.get_text() for text in _holdouts(results).axes[1].texts]
 
 
 def test_the_card_is_opaque_so_that_dark_pages_do_not_show_through(results: Results, tmp_path: Path) -> None:

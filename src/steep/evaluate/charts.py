@@ -29,6 +29,7 @@ LOOKS = {  # marker, colour, size, name
     "average": ("s", "#2563eb", 50, "average"),
 }
 DASHES = (0, (4, 3))
+DOTS: dict[str, Any] = {"marker": "o", "markersize": 5, "markeredgecolor": PAPER, "clip_on": False}
 DPI = 200
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -52,7 +53,8 @@ STYLE: dict[str, Any] = {
 def draw(results: Results, out: Path) -> list[Path]:
     """Draw the charts into the directory `out` and return their paths: `holdouts` and `tradeoff`, each PNG and SVG.
 
-    The same results give the same bytes. A chart that would show nothing but the base is left out.
+    The same results give the same bytes. A chart that would show nothing but the base is left out, and so is the trade-off
+    where there is nothing to forget; what was drawn of it before is removed.
     """
     trained = [score for score in results.scores if score.kind != "base" and _is_finite(score)]
     if not trained:
@@ -61,7 +63,12 @@ def draw(results: Results, out: Path) -> list[Path]:
 
     out.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):
-        figures = {"holdouts": _holdouts(results), "tradeoff": _tradeoff(results)}
+        figures = {"holdouts": _holdouts(results)}
+        if results.can_forget:
+            figures["tradeoff"] = _tradeoff(results)
+        for name in {"tradeoff"} - set(figures):
+            for suffix in (".png", ".svg"):
+                (out / f"{name}{suffix}").unlink(missing_ok=True)
         return [path for name, figure in figures.items() for path in _save(figure, out / name)]
 
 
@@ -94,46 +101,74 @@ def _panel(figure: Figure, bounds: tuple[float, float, float, float], **options:
 
 
 def _holdouts(results: Results) -> Figure:
-    """Bits per byte on the domain above, and below, on a scale of its own, what each general hold-out gained or lost."""
+    """Bits per byte on the domain; where general text is held out, below and on a scale of its own, what that gained or lost."""
     base = results.scores[0]
     line = [base, *sorted((s for s in results.scores if s.kind == "checkpoint" and _is_finite(s)), key=_tokens)]
-    tokens = [score.tokens_seen for score in line]
-    figure = _card(6.4, f"{_clip(results.name, 44)}: learned and forgotten", _verdict(results))
     labels = ["domain", "budget", *(_clip(name, 18) for name in base.general)]
     width = 0.862 - min(0.2, 0.0108 * max(len(label) for label in labels) + 0.006)
-    upper = _panel(figure, (0.105, 0.475, width, 0.36))
-    lower = _panel(figure, (0.105, 0.1, width, 0.305), sharex=upper)
-    look: dict[str, Any] = {"marker": "o", "markersize": 5, "markeredgecolor": PAPER, "clip_on": False}
-
-    domain = [score.domain_bpb for score in line]
-    upper.axhline(base.domain_bpb, color=LIMIT, linewidth=1.0)
-    upper.plot(tokens, domain, color=DOMAIN, linewidth=2.4, zorder=4, **look)
-    ends = []
-    for index, name in enumerate(base.general):
-        changes = [score.general.get(name, math.nan) - base.general[name] for score in line]
-        color = GENERAL[index % len(GENERAL)]
-        lower.plot(tokens, changes, color=color, linewidth=2.0, zorder=3, **look)
-        ends.append((_clip(name, 18), changes[-1], color))
-    lower.axhline(0, color=LIMIT, linewidth=1.0)
-    lower.axhline(results.forgetting_budget, color=LIMITED, linewidth=1.2, linestyle=DASHES)
+    name, verdict = _clip(results.name, 44), _verdict(results)
+    if base.general:
+        figure = _card(6.4, f"{name}: learned and forgotten" if results.can_forget else f"{name}: learned", verdict)
+        panels = [_panel(figure, (0.105, 0.475, width, 0.36))]
+        panels.append(_panel(figure, (0.105, 0.1, width, 0.305), sharex=panels[0]))
+        panels[0].tick_params(labelbottom=False)
+        _draw_general(panels[1], results, line)
+    else:
+        figure = _card(4.4, f"{name}: learned", verdict)
+        panels = [_panel(figure, (0.105, 0.145, width, 0.615))]
+    _draw_domain(panels[0], results, line)
     selected = results.selected
-    if selected is not None and selected.kind != "base":
-        points = list(zip(tokens, domain, strict=True))
-        _ring(upper, (selected.tokens_seen, selected.domain_bpb), points)
-        _ring(lower, (selected.tokens_seen, selected.forgetting), [])
-    for axes in (upper, lower):
+    for axes in panels:
         axes.margins(y=0.16)
         axes.yaxis.set_label_coords(-0.085, 0.5)
-    lower.set_xlim(0, max([*tokens, selected.tokens_seen if selected else 0]) * 1.015)
-    upper.tick_params(labelbottom=False)
-    upper.set_ylabel("domain, bits per byte", labelpad=8)
-    lower.set_ylabel("general, change", labelpad=8)
-    lower.set_xlabel("tokens seen", labelpad=8)
-    lower.xaxis.set_major_formatter(_ticks(format_tokens))
-    lower.yaxis.set_major_formatter(_ticks(_signed))
-    _label_ends(upper, [("base", base.domain_bpb, MUTED), ("domain", domain[-1], DOMAIN)])
-    _label_ends(lower, [*ends, ("budget", results.forgetting_budget, LIMITED)])
+    panels[-1].set_xlim(0, max([*map(_tokens, line), selected.tokens_seen if selected else 0]) * 1.015)
+    panels[-1].set_xlabel("tokens seen", labelpad=8)
+    panels[-1].xaxis.set_major_formatter(_ticks(format_tokens))
+    _label_ends(panels[0], [("base", base.domain_bpb, MUTED), ("domain", line[-1].domain_bpb, DOMAIN)])
+    if base.general:
+        _label_ends(panels[1], _general_ends(results, line[-1]))
     return figure
+
+
+def _draw_domain(axes: Axes, results: Results, line: Sequence[Score]) -> None:
+    """Bits per byte on the domain, and the selected model in a ring."""
+    tokens, domain = [score.tokens_seen for score in line], [score.domain_bpb for score in line]
+    axes.axhline(line[0].domain_bpb, color=LIMIT, linewidth=1.0)
+    axes.plot(tokens, domain, color=DOMAIN, linewidth=2.4, zorder=4, **DOTS)
+    axes.set_ylabel("domain, bits per byte", labelpad=8)
+    selected = results.selected
+    if selected is not None and selected.kind != "base":
+        _ring(axes, (selected.tokens_seen, selected.domain_bpb), list(zip(tokens, domain, strict=True)))
+
+
+def _draw_general(axes: Axes, results: Results, line: Sequence[Score]) -> None:
+    """What each general hold-out gained or lost, and how much may be lost."""
+    tokens = [score.tokens_seen for score in line]
+    for index, name in enumerate(line[0].general):
+        changes = [_change(score, line[0], name) for score in line]
+        axes.plot(tokens, changes, color=GENERAL[index % len(GENERAL)], linewidth=2.0, zorder=3, **DOTS)
+    axes.axhline(0, color=LIMIT, linewidth=1.0)
+    if results.can_forget:
+        axes.axhline(results.forgetting_budget, color=LIMITED, linewidth=1.2, linestyle=DASHES)
+    axes.set_ylabel("general, change", labelpad=8)
+    axes.yaxis.set_major_formatter(_ticks(_signed))
+    selected = results.selected
+    if selected is not None and selected.kind != "base":
+        _ring(axes, (selected.tokens_seen, selected.forgetting), [])
+
+
+def _general_ends(results: Results, last: Score) -> list[tuple[str, float, str]]:
+    """Name, height and colour of each line of the general hold-outs at its right end."""
+    base = results.scores[0]
+    ends = [
+        (_clip(name, 18), _change(last, base, name), GENERAL[index % len(GENERAL)])
+        for index, name in enumerate(base.general)
+    ]
+    return [*ends, *([("budget", results.forgetting_budget, LIMITED)] if results.can_forget else [])]
+
+
+def _change(score: Score, base: Score, name: str) -> float:
+    return score.general.get(name, math.nan) - base.general[name]
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
@@ -239,8 +274,8 @@ def _verdict(results: Results) -> str:
     if selected.kind == "base":
         return "nothing that was measured is better than the base"
     where = f" on {_clip(selected.worst_general, 24)}" if selected.worst_general else ""
-    numbers = f"gain {selected.gain:.3f} on the domain, forgetting {selected.forgetting:+.3f}{where}, in bits per byte"
-    return f"selected {selected.label}: {numbers}"
+    forgetting = f", forgetting {selected.forgetting:+.3f}{where}" if results.can_forget else ""
+    return f"selected {selected.label}: gain {selected.gain:.3f} on the domain{forgetting}, in bits per byte"
 
 
 def _clip(text: str, most: int) -> str:
