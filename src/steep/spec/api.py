@@ -23,7 +23,7 @@ taken out of lines, and lines that are too long are cut."""
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class _View(BaseModel):
