@@ -48,3 +48,14 @@ def test_a_signal_goes_before_the_deadline() -> None:
     stop.listen()
     os.kill(os.getpid(), signal.SIGTERM)
     assert stop() == "SIGTERM was received"
+
+
+def test_the_first_reason_stays() -> None:
+    orders: list[str] = []
+    stop = StopRequest(asked=lambda: orders[-1] if orders else None)
+    stop.listen()
+    assert stop() is None
+    orders.append("the service asks to pause")
+    assert stop() == "the service asks to pause"
+    orders.clear()
+    assert stop() == "the service asks to pause"

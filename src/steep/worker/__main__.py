@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from steep.artifacts.files import write_atomic
 from steep.artifacts.rundir import RunDirectory
 from steep.spec.errors import EXIT_DONE, EXIT_FAILED, Fenced, OutOfSpace, RunBusy, SteepError
 from steep.spec.stages import Stage
+from steep.worker.attempt import take_attempt
+from steep.worker.sender import sending
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,14 +30,21 @@ def main(arguments: list[str] | None = None) -> int:
         return _act(options.action, options.arguments)
     if options.run is None:
         parser.error("a run directory is needed")
-    return _work(RunDirectory(options.run), options.until)
+    try:
+        attempt = take_attempt(os.environ)
+    except SteepError as error:
+        _explain(error)
+        return error.exit_code
+    run = RunDirectory(options.run, attempt=None if attempt is None else attempt.number)
+    with sending(run, attempt, os.environ) as asked:  # before anything is imported: the server waits to hear of it
+        return _work(run, options.until, asked)
 
 
-def _work(run: RunDirectory, until: str | None) -> int:
+def _work(run: RunDirectory, until: str | None, asked: Callable[[], str | None]) -> int:
     from steep.worker.run import work_on
 
     try:
-        work_on(run, until=None if until is None else Stage(until))
+        work_on(run, until=None if until is None else Stage(until), asked=asked)
     except SteepError as error:
         _explain(error)
         if not isinstance(error, RunBusy | Fenced):  # the run is another's, and so is what lies there

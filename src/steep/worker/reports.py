@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from steep.artifacts.files import full_disk_stops
@@ -24,9 +25,15 @@ PROGRESS_INTERVAL_SECONDS = 0.25
 
 
 class RunReports:
-    """An observer that appends every report to `reports.jsonl`."""
+    """An observer that appends every report to `reports.jsonl`.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: of that file.
+        may_write: asked before each report; raises Fenced when a later attempt works on the run.
+    """
+
+    def __init__(self, path: Path, may_write: Callable[[], None] = lambda: None) -> None:
+        self._may_write = may_write
         path.parent.mkdir(parents=True, exist_ok=True)
         self._mend_torn_tail(path)
         self._sequence = _count_lines(path)
@@ -68,6 +75,7 @@ class RunReports:
         self._stream.close()
 
     def _append(self, report: Report) -> None:
+        self._may_write()
         numbered = report.model_copy(update={"time": time.time(), "sequence": self._sequence})
         self._sequence += 1
         line = numbered.model_dump_json(exclude_none=True).encode() + b"\n"

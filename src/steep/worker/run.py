@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 
 from steep.artifacts.rundir import RunDirectory
@@ -15,24 +16,31 @@ from steep.worker.reports import RunReports
 from steep.worker.stop import StopRequest
 
 
-def work_on(run: RunDirectory, *, until: Stage | None = None) -> None:
+def work_on(run: RunDirectory, *, until: Stage | None = None, asked: Callable[[], str | None] = lambda: None) -> None:
     """Take the run directory and work until the job is complete, or until `until` is.
+
+    Args:
+        run: what to work on.
+        until: the last stage; None is all of them.
+        asked: says why a service wants the work to stop, or nothing.
 
     Raises:
         RunBusy: another process works here.
-        Stopped: asked to stop by a signal or the deadline; resumable.
+        Stopped: asked to stop by a signal, the deadline or the service; resumable.
+        Fenced: a later attempt works on the run.
         SteepError: see `spec/errors.py`.
     """
     from steep.train.observer import Several
 
     RunDirectory.existing(run.path)
     with run.lock():
+        run.fence.enter()
         spec = run.spec()
         (run.path / "error.json").unlink(missing_ok=True)
-        stop = StopRequest(spec.deadline)
+        stop = StopRequest(spec.deadline, asked)
         stop.listen()
         _check_store(spec)
-        with closing(RunReports(run.reports_file)) as reports:
+        with closing(RunReports(run.reports_file, run.fence.check)) as reports:
             observer = Several((reports, *observers_for(run, spec)))
             run_job(Context(run=run, spec=spec, observer=observer, should_stop=stop), until=until)
 
