@@ -104,6 +104,26 @@ def test_a_signal_saves_a_checkpoint_and_exits_with_3(assessed: Path, environmen
     assert (run / "checkpoints" / f"step-{last:08d}" / "manifest.json").exists()
 
 
+def test_a_deadline_saves_a_checkpoint_and_exits_with_3(steep: Steep, make_job: MakeJob, tmp_path: Path) -> None:
+    """It counts from the command on, so the same command goes on for as long again."""
+    long = {"training__budget": "20000 steps", "training__global_batch_tokens": 4096}
+    assert steep("run", make_job(**long), "--dir", "run", "--until", "assess").returncode == 0
+    job, run = make_job(**long, deadline="8 s"), tmp_path / "run"
+    reached = [0]
+    for _ in range(6):  # a machine with much else to do needs most of the time to begin
+        done = steep("run", job, "--dir", run)
+        assert done.returncode == 3, done.stdout + done.stderr
+        assert "the job's deadline has passed" in " ".join(done.stderr.split())
+        if (last := num_steps(run)) > reached[-1]:
+            assert reached == [0] or f"going on from step {reached[-1]} " in done.stdout
+            assert (run / "checkpoints" / f"step-{last:08d}" / "manifest.json").exists()
+            reached.append(last)
+        if len(reached) == 3:
+            break
+    assert len(reached) == 3
+    assert [each["step"] for each in reports(run) if each["kind"] == "step"] == list(range(1, reached[-1] + 1))
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with little room."""
