@@ -14,7 +14,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
 RUNS = ROOT / "runs" / "results"
 PAGE = ROOT / "docs" / "results.md"
+SEEDS_MIXES = (0.85, 0.7, 0.5)  # the defaults of evaluation.interpolate
 BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 
 TINY_BASE = ROOT / "src" / "steep" / "data" / "tiny-base"
@@ -170,19 +171,25 @@ def table(trials: list[Trial]) -> str:
 
 
 def seeds(trials: list[Trial]) -> str:
-    """Gain and novels forgetting of the last checkpoint over the seeds of the defaults."""
+    """Gain and novels forgetting over the seeds of the defaults: of the last checkpoint, and of its mixes with the base."""
     found = [trial.results() for trial in trials if trial.name.startswith("default-seed")]
-    rows = []
+    rows: dict[float, list[tuple[float, float]]] = {}
     for results in filter(None, found):
-        last = max((s for s in results["scores"] if s["kind"] == "checkpoint"), key=lambda s: s["step"])
-        rows.append((last["gain"], last["general"]["novels"] - results["scores"][0]["general"]["novels"]))
-    if not rows:
-        return ""
-    gains, losses = zip(*rows, strict=True)
-    return (
-        f"Defaults over {len(rows)} seeds: gain {statistics.mean(gains):.3f} ({min(gains):.3f} to {max(gains):.3f}), "
-        f"novels {statistics.mean(losses):+.3f} ({min(losses):+.3f} to {max(losses):+.3f}).\n\n"
-    )
+        base, *scores = results["scores"]
+        last = max(score["step"] for score in scores if score["kind"] == "checkpoint")
+        for score in scores:
+            if score["step"] == last and score["alpha"] in (None, *SEEDS_MIXES) and score["kind"] != "average":
+                change = score["general"]["novels"] - base["general"]["novels"]
+                rows.setdefault(score["alpha"] or 1.0, []).append((score["gain"], change))
+    lines = ["| share of the last checkpoint | seeds | gain | novels |", "| ---: | ---: | ---: | ---: |"]
+    for alpha, values in sorted(rows.items(), reverse=True):
+        gains, changes = zip(*values, strict=True)
+        lines.append(f"| {alpha:g} | {len(values)} | {spread(gains)} | {spread(changes)} |")
+    return "\n".join(lines) + "\n\n" if rows else ""
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"{statistics.mean(values):+.3f} ({min(values):+.3f} to {max(values):+.3f})"
 
 
 def write_page(groups: dict[str, list[Trial]]) -> None:
