@@ -1,13 +1,12 @@
 """Who gets devices next: a pure function from a snapshot to placements, waits and preemptions.
 
-Order: priority first. Within a priority the project that uses least for its share goes next, with its oldest job; each job
-that is put in order counts as used, so that projects take turns. A gang is placed whole or not at all, and all in one place
+Jobs are looked at in the order of the queue, see `waiting.py`. A gang is placed whole or not at all, and all in one place
 (backend and location).
 
 No starvation: a job that found too few devices keeps those that it found. As long as it has waited for less than
 `patience_seconds`, jobs behind it may still take them, so that they are not idle for long for a gang that has just come; from
 then on what gets free in its place is kept for it, until it is whole. So a large job waits for the jobs that run when its
-patience ends, and for none that came behind it.
+patience ends, and for none that is behind it. A job of a project that uses more for its share than others is behind theirs.
 
 Preemption: only of jobs of strictly lower priority, only in one place, and only when that gives the job all it lacks. The least
 important are taken, of them those that began last, and none that is not needed.
@@ -17,89 +16,21 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from steep.server.waiting import Kind, OfferedDevice, RunningJob, Snapshot, WaitingJob, queue_order
 from steep.spec.states import Reason
+from steep.spec.units import format_bytes
 
-PATIENCE_SECONDS = 300.0
-MAX_BACK_OFF_SECONDS = 3600.0
 MAX_PREEMPTIONS = 50
 """In one round, so that it stays short; the next one goes on."""
 
 NUM_COUNTED = 100
 """Sentences count the jobs ahead up to here, so that they need not all be written anew when one job of thousands begins."""
 
-Kind = Literal["gpu", "cpu"]
 Place = tuple[str, str]  # backend and location
-
-
-class WaitingJob(NamedTuple):
-    """A queued job that nobody holds.
-
-    Args:
-        gpu_count: GPUs that it needs; 0 is a CPU slot; None is one GPU where there are any, else a CPU slot.
-        gpu: part of the model's name, in any case; None is any.
-        location: None is anywhere.
-        queued_at: since when it waits.
-        not_before: it is backing off until then.
-    """
-
-    id: str
-    project: str
-    priority: int
-    gpu_count: int | None
-    gpu: str | None
-    location: str | None
-    queued_at: float
-    not_before: float
-
-
-class RunningJob(NamedTuple):
-    """A job with a living attempt. Its devices are (backend, id). `stopping`: they will soon be free."""
-
-    id: str
-    project: str
-    priority: int
-    devices: tuple[tuple[str, str], ...]
-    gpus: int
-    started_at: float
-    stopping: bool
-
-
-class OfferedDevice(NamedTuple):
-    """A device that there is. One that is not usable is lent to nobody now, and may be later."""
-
-    backend: str
-    id: str
-    kind: Kind
-    model: str
-    location: str
-    usable: bool
-
-
-class ProjectUse(NamedTuple):
-    """What a project may use, and the bytes it has stored. None is unlimited."""
-
-    name: str
-    share: float = 1.0
-    quota_gpus: int | None = None
-    quota_jobs: int | None = None
-    quota_stored_bytes: int | None = None
-    stored_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Everything that a decision needs, as it was at one moment."""
-
-    now: float
-    waiting: Sequence[WaitingJob]
-    running: Sequence[RunningJob]
-    devices: Sequence[OfferedDevice]
-    projects: Sequence[ProjectUse]
-    patience_seconds: float = PATIENCE_SECONDS
 
 
 class Placement(NamedTuple):
@@ -136,46 +67,9 @@ class Decisions:
     preemptions: list[Preemption] = field(default_factory=list)
 
 
-def is_backing_off(not_before: float, now: float) -> bool:
-    """Whether it is too early to begin. A time far ahead is one of before the clock was set back, and counts no more."""
-    return 0 < not_before - now <= MAX_BACK_OFF_SECONDS
-
-
-def queue_order(snapshot: Snapshot) -> list[WaitingJob]:
-    """The waiting jobs in the order in which they are looked at; those that are backing off are left out."""
-    shares = {project.name: project.share for project in snapshot.projects}
-    used: dict[str, float] = defaultdict(float)
-    for running in snapshot.running:
-        used[running.project] += max(running.gpus, 1) / shares.get(running.project, 1.0)
-    lines: dict[int, dict[str, list[WaitingJob]]] = defaultdict(lambda: defaultdict(list))
-    for job in snapshot.waiting:
-        if not is_backing_off(job.not_before, snapshot.now):
-            lines[job.priority][job.project].append(job)
-    return [job for priority in sorted(lines, reverse=True) for job in _in_turns(lines[priority], shares, used)]
-
-
 def place(snapshot: Snapshot) -> Decisions:
     """Decide for all waiting jobs."""
     return _Round(snapshot).decide()
-
-
-def _in_turns(
-    lines: Mapping[str, list[WaitingJob]], shares: Mapping[str, float], used: dict[str, float]
-) -> Iterator[WaitingJob]:
-    for line in lines.values():
-        line.sort(key=lambda job: (job.queued_at, job.id), reverse=True)
-    heap = [(used[project], line[-1].queued_at, project) for project, line in lines.items()]
-    heapq.heapify(heap)
-    while heap:
-        _, _, project = heap[0]
-        job = lines[project].pop()
-        yield job
-        gpus = 1 if job.gpu_count is None else max(job.gpu_count, 1)
-        used[project] += gpus / shares.get(project, 1.0)
-        if lines[project]:
-            heapq.heapreplace(heap, (used[project], lines[project][-1].queued_at, project))
-        else:
-            heapq.heappop(heap)
 
 
 class _Need(NamedTuple):
@@ -285,7 +179,7 @@ class _Round:
         if project.quota_jobs is not None and self._jobs[job.project] + 1 > project.quota_jobs:
             return f"project {project.name} runs {self._jobs[job.project]} of its {project.quota_jobs} jobs"
         if project.quota_stored_bytes is not None and project.stored_bytes >= project.quota_stored_bytes:
-            return f"project {project.name} has filled its {project.quota_stored_bytes / 1e9:,.3g} GB of storage"
+            return f"project {project.name} has filled its {format_bytes(project.quota_stored_bytes)} of storage"
         return None
 
     # -------------------------------------------------------------------------------------------------------- devices

@@ -10,29 +10,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, Row, delete, select, update
 
 from steep.compute.contract import Device
 from steep.server.failure import Ending, FailurePolicy, History, Verdict, decide
-from steep.server.placement import is_backing_off
+from steep.server.store.beginnings import begin_attempt
 from steep.server.store.database import Database, Transaction
 from steep.server.store.endings import apply_verdict, ending_of
 from steep.server.store.ids import hash_of, is_token, new_token
 from steep.server.store.reports import accept_reports
 from steep.server.store.standings import (
-    columns_of,
     lock_attempt,
     lock_job,
     move_both,
-    move_job,
     standing_of,
 )
-from steep.server.store.tables import attempts, device_leases, jobs, projects
+from steep.server.store.tables import attempts, device_leases, jobs
 from steep.spec.api import Directive, ReportsAnswer, ReportsRequest
 from steep.spec.errors import Conflict, Fenced
 from steep.spec.events import EventKind
-from steep.spec.states import HOLDING, Reason, Standing, State, begin
+from steep.spec.states import Reason, Standing, State
 
 _DIRECTIVES: dict[Reason, Directive] = {
     Reason.CANCEL_REQUESTED: "cancel",
@@ -128,42 +125,8 @@ class Attempts:
         """
         token = new_token()
         with self._database.write(now) as transaction:
-            project = transaction.execute(select(jobs.c.project).where(jobs.c.id == job_id)).scalar_one_or_none()
-            quota = transaction.lock(select(projects).where(projects.c.name == project)).one_or_none()
-            job = lock_job(transaction, job_id)
-            standing = standing_of(job)
-            if standing.state is not State.QUEUED or standing.is_paused or is_backing_off(job.not_before, now):
-                raise Conflict(f"the job is {standing.state} ({standing.reason}), and not waiting", where=job_id)
-            gpus = sum(device.kind == "gpu" for device in devices)
-            _keep_quota(transaction.connection, quota, gpus)
-            number = job.attempts + 1
-            names = ", ".join(device.id for device in devices)
-            detail = f"starting on {names}"
-            row = {
-                "job_id": job_id,
-                "number": number,
-                "token_hash": hash_of(token),
-                "lease_expires_at": now + lease_seconds,
-                "backend": backend,
-                "devices": [device.id for device in devices],
-                "gpus": gpus,
-                "price_per_second": price_per_second,
-                "started_at": now,
-                "version": 0,
-                **columns_of(begin(State.PROVISIONING, Reason.STARTING, detail, now)),
-            }
-            _insert_attempt(transaction, row)
-            move_job(
-                transaction,
-                job,
-                State.PROVISIONING,
-                Reason.STARTING,
-                detail,
-                attempts=number,
-                started_at=now if job.started_at is None else job.started_at,
-            )
-            transaction.emit(
-                job, EventKind.PROVISIONED, f"got {names}", attempt=number, data={"devices": row["devices"]}
+            number = begin_attempt(
+                transaction, job_id, backend, devices, hash_of(token), lease_seconds, price_per_second
             )
             return Begun(job_id, number, token)
 
@@ -364,41 +327,6 @@ def _is_heard(transaction: Transaction, job: Row[Any], attempt: Row[Any]) -> Non
 def _call_unreachable(transaction: Transaction, job: Row[Any], attempt: Row[Any], reason: Reason, detail: str) -> None:
     move_both(transaction, job, attempt, State.UNREACHABLE, reason, detail)
     transaction.emit(job, EventKind.UNREACHABLE, detail, attempt=attempt.number, data={"reason": str(reason)})
-
-
-def _insert_attempt(transaction: Transaction, row: dict[str, Any]) -> None:
-    leases = [
-        {
-            "backend": row["backend"],
-            "device_id": device,
-            "job_id": row["job_id"],
-            "attempt": row["number"],
-            "since": row["started_at"],
-        }
-        for device in row["devices"]
-    ]
-    try:
-        transaction.execute(insert(attempts).values(row))
-        if leases:
-            transaction.execute(insert(device_leases), leases)
-    except IntegrityError as error:
-        raise Conflict("a device is lent already, or the job has a living attempt", where=row["job_id"]) from error
-
-
-def _keep_quota(connection: Connection, project: Row[Any] | None, gpus: int) -> None:
-    """Placement keeps quotas too; here nothing comes between the look and the deed."""
-    if project is None or (project.quota_gpus is None and project.quota_jobs is None):
-        return
-    used = connection.execute(
-        select(func.count(), func.coalesce(func.sum(attempts.c.gpus), 0))
-        .join(jobs, jobs.c.id == attempts.c.job_id)
-        .where(jobs.c.project == project.name, attempts.c.ended_at.is_(None))
-        .where(jobs.c.state.in_(map(str, HOLDING)))
-    ).one()
-    if project.quota_jobs is not None and used[0] + 1 > project.quota_jobs:
-        raise Conflict(f"project {project.name} runs {used[0]} of its {project.quota_jobs} jobs", where=project.name)
-    if project.quota_gpus is not None and used[1] + gpus > project.quota_gpus:
-        raise Conflict(f"project {project.name} uses {used[1]} of its {project.quota_gpus} GPUs", where=project.name)
 
 
 def _fenced(job_id: str, number: int) -> Fenced:

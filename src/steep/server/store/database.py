@@ -88,10 +88,13 @@ class Transaction:
         statement = maker(table).values(**values)
         key = [column.name for column in table.primary_key]
         if keep:
-            return self.change(statement.on_conflict_do_nothing(index_elements=key)) > 0
-        new: dict[str, Any] = {name: statement.excluded[name] for name in values if name not in key}
-        new |= {name: table.c[name] + statement.excluded[name] for name in add}
-        return self.change(statement.on_conflict_do_update(index_elements=key, set_=new)) > 0
+            statement = statement.on_conflict_do_nothing(index_elements=key)
+        else:
+            new: dict[str, Any] = {name: statement.excluded[name] for name in values if name not in key}
+            new |= {name: table.c[name] + statement.excluded[name] for name in add}
+            statement = statement.on_conflict_do_update(index_elements=key, set_=new)
+        # the number of rows is not told of an insert by every driver; the rows that it returns are
+        return self.execute(statement.returning(table.c[key[0]])).first() is not None
 
     def emit(
         self,

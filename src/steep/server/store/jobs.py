@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, update
 
 from steep.server.failure import AS_ASKED
 from steep.server.store.database import Database, Transaction
@@ -21,19 +20,26 @@ from steep.server.store.job_views import (
 )
 from steep.server.store.paging import FIRST_PAGE, PageRequest
 from steep.server.store.standings import (
-    columns_of,
     lock_job,
     lock_living,
     move_attempt,
     move_job,
     standing_of,
 )
-from steep.server.store.tables import idempotency, job_progress, job_specs, job_tags, jobs, projects
+from steep.server.store.submissions import (
+    Idempotency,
+    insert_job,
+    insert_tags,
+    remember,
+    require_project,
+    submitted_before,
+)
+from steep.server.store.tables import job_tags, jobs
 from steep.spec.api import AttemptView, JobChange, JobDetail, JobView, Outcome, Page
-from steep.spec.errors import Conflict, InvalidSpec
+from steep.spec.errors import Conflict
 from steep.spec.events import EventKind
 from steep.spec.job import JobSpec
-from steep.spec.states import Reason, Standing, State, begin
+from steep.spec.states import Reason, Standing, State
 
 _STOP_RANKS = {
     Reason.PREEMPT_REQUESTED: 0,
@@ -43,21 +49,6 @@ _STOP_RANKS = {
     Reason.GUARD_STOPPED: 1,
     Reason.CANCEL_REQUESTED: 2,
 }  # a request overrides those of a lower rank, and no others
-
-
-@dataclass(frozen=True, slots=True)
-class Idempotency:
-    """Makes a repeated request answer as the first one did.
-
-    Args:
-        key: what the client calls the request.
-        request_hash: of what was asked; another request with the same key is refused.
-        scope: whose keys these are, such as a project's name.
-    """
-
-    key: str
-    request_hash: str
-    scope: str = ""
 
 
 class Jobs:
@@ -124,17 +115,17 @@ class Jobs:
             Conflict: the key was used for another request.
         """
         with self._database.write(now) as transaction:
-            found = None if idempotency_key is None else _submitted_before(transaction, idempotency_key)
+            found = None if idempotency_key is None else submitted_before(transaction, idempotency_key)
             if found is not None:
                 return get_job(transaction.connection, found, now), False
-            _require_project(transaction, spec.service.project)
+            require_project(transaction, spec.service.project)
             new = job_id or new_id("job")
-            if idempotency_key is not None and not _remember(transaction, idempotency_key, new):
+            if idempotency_key is not None and not remember(transaction, idempotency_key, new):
                 # two at once on PostgreSQL; this one waited for the other, which is committed now
-                found = _submitted_before(transaction, idempotency_key)
+                found = submitted_before(transaction, idempotency_key)
                 assert found is not None
                 return get_job(transaction.connection, found, now), False
-            _insert_job(transaction, new, spec, created_by, parent)
+            insert_job(transaction, new, spec, created_by, parent)
             return get_job(transaction.connection, new, now), True
 
     # ------------------------------------------------------------------------------------------------------ steering
@@ -230,7 +221,7 @@ class Jobs:
                 raise _does_not_fit(job, "changed, except for its tags")
             if change.tags is not None:
                 transaction.execute(delete(job_tags).where(job_tags.c.job_id == job_id))
-                _insert_tags(transaction, job_id, change.tags)
+                insert_tags(transaction, job_id, change.tags)
             if values:
                 transaction.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
             return get_job(transaction.connection, job_id, now)
@@ -286,101 +277,6 @@ class Jobs:
             if not standing_of(job).is_terminal:
                 raise _does_not_fit(job, "deleted; cancel it first")
             transaction.execute(delete(jobs).where(jobs.c.id == job_id))
-
-
-def _submitted_before(transaction: Transaction, wanted: Idempotency) -> str | None:
-    row = transaction.execute(
-        select(idempotency).where(idempotency.c.scope == f"jobs/{wanted.scope}", idempotency.c.key == wanted.key)
-    ).one_or_none()
-    if row is None:
-        return None
-    if row.request_hash != wanted.request_hash:
-        raise Conflict(
-            "this idempotency key was used for another request",
-            where="Idempotency-Key",
-            cure="Take a new key for a new request.",
-        )
-    found: str = row.response_id
-    return found
-
-
-def _remember(transaction: Transaction, wanted: Idempotency, job_id: str) -> bool:
-    values = {
-        "scope": f"jobs/{wanted.scope}",
-        "key": wanted.key,
-        "request_hash": wanted.request_hash,
-        "response_id": job_id,
-        "created_at": transaction.now,
-    }
-    return transaction.put(idempotency, values, keep=True)
-
-
-def _require_project(transaction: Transaction, name: str) -> None:
-    if transaction.execute(select(projects.c.name).where(projects.c.name == name)).one_or_none() is None:
-        raise InvalidSpec(
-            f"there is no project {name}",
-            where="service.project",
-            cure="`steep projects list` shows those that there are; an admin can create one.",
-        )
-
-
-def _insert_job(
-    transaction: Transaction, job_id: str, spec: JobSpec, created_by: str, parent: tuple[str, int] | None
-) -> None:
-    service, now = spec.service, transaction.now
-    reason = Reason.HELD_BY_USER if service.held else Reason.SUBMITTED
-    detail = "submitted paused" if service.held else "just submitted"
-    row = {
-        "id": job_id,
-        "name": spec.name,
-        "project": service.project,
-        "base": spec.base.model or "from scratch",
-        "priority": service.priority,
-        "gpu": service.gpu,
-        "gpu_count": service.gpu_count,
-        "location": service.location,
-        "limits": service.limits.model_dump(mode="json"),
-        "limits_told": [],
-        "alerts": [alert.model_dump(mode="json") for alert in service.alerts],
-        "stop_when_idle": service.stop_when_idle,
-        "deadline": spec.deadline,
-        "max_attempts": service.max_attempts,
-        "forgetting_budget": spec.evaluation.forgetting_budget,
-        "parent": None if parent is None else parent[0],
-        "parent_step": None if parent is None else parent[1],
-        "created_by": created_by,
-        "created_at": now,
-        "queued_at": now,
-        "not_before": now,
-        "attempts": 0,
-        "gpu_seconds": 0.0,
-        "work_seconds": 0.0,
-        "cost": 0.0,
-        "stored_bytes": 0,
-        "outcome": Outcome(forgetting_budget=spec.evaluation.forgetting_budget).model_dump(mode="json"),
-        "version": 0,
-        **columns_of(begin(State.QUEUED, reason, detail, now)),
-    }
-    transaction.execute(insert(jobs).values(row))
-    transaction.execute(
-        insert(job_specs).values(job_id=job_id, spec=spec.model_dump(mode="json", exclude_defaults=True))
-    )
-    transaction.execute(
-        insert(job_progress).values(job_id=job_id, next_report=0, next_log={}, progress={}, told_at=0.0)
-    )
-    _insert_tags(transaction, job_id, spec.tags)
-    job = lock_job(transaction, job_id)
-    transaction.emit(job, EventKind.CREATED, f"{spec.name} was submitted", data={"created_by": created_by})
-    if service.held:
-        transaction.emit(job, EventKind.PAUSED, detail)
-    else:
-        transaction.emit(job, EventKind.QUEUED, detail)
-
-
-def _insert_tags(transaction: Transaction, job_id: str, tags: tuple[str, ...]) -> None:
-    rows = [{"job_id": job_id, "tag": tag, "position": place} for place, tag in enumerate(dict.fromkeys(tags))]
-    if rows:
-        transaction.execute(insert(job_tags), rows)
 
 
 def _hold(transaction: Transaction, job: Row[Any], reason: Reason, detail: str) -> Standing:

@@ -9,11 +9,12 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, func, select, update
 
-from steep.server.placement import OfferedDevice, ProjectUse, RunningJob, Snapshot, Wait, WaitingJob, queue_order
+from steep.server.placement import Wait
 from steep.server.store.database import Database, Transaction
 from steep.server.store.projects import read_projects
 from steep.server.store.standings import columns_of, standing_of
 from steep.server.store.tables import attempts, device_leases, jobs
+from steep.server.waiting import OfferedDevice, ProjectUse, RunningJob, Snapshot, WaitingJob, queue_order
 from steep.spec.events import EventKind
 from steep.spec.states import HOLDS, State, advance
 
