@@ -97,7 +97,7 @@ def test_what_the_server_says_holds_at_once(tmp_path: Path) -> None:
 def fenced_off(run: RunDirectory) -> tuple[RunDirectory, CheckpointCatalog]:
     """The run and its catalog as attempt 1 sees them, after attempt 2 began."""
     mine = RunDirectory(run.path, attempt=1)
-    catalog = CheckpointCatalog(mine.checkpoints, mine.fence.check)
+    catalog = mine.catalog()
     Fence(run.fence.path).move(2)
     return mine, catalog
 
@@ -123,7 +123,7 @@ def test_no_checkpoint_appears_and_none_goes(make_run: MakeRun) -> None:
 def test_a_checkpoint_that_was_being_written_does_not_appear(make_run: MakeRun) -> None:
     run = make_run(steps=(1,))
     mine = RunDirectory(run.path, attempt=1)
-    catalog = CheckpointCatalog(mine.checkpoints, mine.fence.check)
+    catalog = mine.catalog()
     staging = catalog.stage(2)
     (staging / "weights.bin").write_bytes(b"weights")
     Fence(run.fence.path).move(2)  # while it was written
@@ -143,7 +143,7 @@ def test_no_stage_is_complete(make_run: MakeRun) -> None:
 def test_the_store_belongs_to_the_later_attempt(make_run: MakeRun, tmp_path: Path, when: str) -> None:
     run = make_run()
     mine = RunDirectory(run.path, attempt=1)
-    catalog = CheckpointCatalog(mine.checkpoints, mine.fence.check)
+    catalog = mine.catalog()
     store = Interrupted(tmp_path / "store")
     remote = RemoteCheckpoints(store, "job", "owner")
     remote.upload(catalog, 1)

@@ -76,6 +76,12 @@ def test_innocent_text_stays(line: str) -> None:
     assert Redaction.of(ENVIRONMENT)(line) == expected
 
 
+def test_the_longer_of_two_goes_whole() -> None:
+    assert Redaction(["part-of-it", "part-of-it-and-more"])("a part-of-it-and-more b part-of-it") == (
+        f"a {REDACTED} b {REDACTED}"
+    )
+
+
 def test_nothing_known_still_looks_for_what_looks_like_one() -> None:
     assert Redaction()("https://a:bcd@e") == f"https://a:{REDACTED}@e"
     assert Redaction(["", "  ", "short"])("a short text") == "a short text"

@@ -58,8 +58,7 @@ def run(tmp_path: Path) -> RunDirectory:
 @pytest.fixture
 def setup(make_setup: MakeSetup, run: RunDirectory) -> TrainingSetup:
     """A training whose checkpoints pass the run's fence, as the worker's do."""
-    catalog = CheckpointCatalog(run.checkpoints, run.fence.check)
-    return make_setup(checkpoints=catalog, checkpoint_every_steps=4)
+    return make_setup(checkpoints=run.catalog(), checkpoint_every_steps=4)
 
 
 class Reports(RunReports):

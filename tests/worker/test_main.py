@@ -22,6 +22,7 @@ from steep.spec.stages import Stage
 from steep.worker import run as run_module
 from steep.worker import sender as sender_module
 from steep.worker.__main__ import main
+from steep.worker.context import Context
 
 
 def error_of(run: Path) -> Any:
@@ -172,6 +173,22 @@ def test_an_attempt_shuts_earlier_ones_out_before_it_works(directory: Path, monk
     monkeypatch.setenv("STEEP_ATTEMPT", "job-0/2")
     assert main([str(directory)]) == EXIT_DONE
     assert heights == [2]
+
+
+def test_an_attempt_that_is_shut_out_while_it_works_says_nothing_more(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(context: Context, until: Stage | None) -> None:
+        context.notice("before", "the fence moved")
+        Fence(directory / "fence").move(3)
+        context.notice("after", "the fence moved")
+
+    monkeypatch.setattr(run_module, "run_job", work)
+    monkeypatch.setenv("STEEP_ATTEMPT", "job-0/2")
+    assert main([str(directory)]) == EXIT_STOPPED
+    assert "attempt 3 works on the run now" in capsys.readouterr().err
+    assert [json.loads(line)["code"] for line in (directory / "reports.jsonl").read_text().splitlines()] == ["before"]
+    assert not (directory / "error.json").exists()
 
 
 def test_an_attempt_without_a_number_is_refused(

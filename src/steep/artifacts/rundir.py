@@ -28,6 +28,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.fence import Fence
 from steep.artifacts.files import full_disk_stops, make_directory, write_atomic
 from steep.spec.errors import DamagedArtifact, InvalidInput, RunBusy
@@ -70,6 +71,10 @@ class RunDirectory:
                 "is not a run directory", where=str(run.path), cure="`steep run JOB.yaml --dir RUN` makes one."
             )
         return run
+
+    def catalog(self) -> CheckpointCatalog:
+        """The checkpoints of this run; what is done to them passes the run's fence."""
+        return CheckpointCatalog(self.checkpoints, self.fence.check)
 
     def spec(self) -> JobSpec:
         """The job spec of this run."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from steep.artifacts.checkpoints import CheckpointCatalog, Parent
+from steep.artifacts.checkpoints import Parent
 from steep.artifacts.lineage import Lineage, set_aside
 from steep.artifacts.retention import RetentionPolicy
 from steep.planning.recipe import Recipe
@@ -30,7 +30,7 @@ def inputs(context: Context) -> dict[str, Any]:
 
 def there(context: Context) -> bool:
     """Whether a checkpoint is."""
-    return bool(CheckpointCatalog(context.run.checkpoints).steps())
+    return bool(context.run.catalog().steps())
 
 
 def work(context: Context) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def training_setup(context: Context, recipe: Recipe) -> TrainingSetup:
             kind=recipe.schedule,
             final_share=recipe.final_rate,
         ),
-        checkpoints=CheckpointCatalog(context.run.checkpoints, context.run.fence.check),
+        checkpoints=context.run.catalog(),
         spec_fingerprint=spec_fingerprint(context, recipe),
         seed=spec.seed,
         betas=recipe.betas,
