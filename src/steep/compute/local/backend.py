@@ -74,6 +74,8 @@ class LocalBackend:
         Raises:
             SteepError: its GPUs cannot be read.
         """
+        if self._warm is not None:
+            self._warm.begin()  # anew, should it have died; schedulers ask for the capacity again and again
         return Capacity(self._devices.states())
 
     def submit(self, order: Order) -> str:

@@ -14,7 +14,7 @@ import psutil
 from steep.compute.contract import Device, DeviceState
 from steep.compute.local import locks
 from steep.compute.local.nvml import GpuReading, Nvml, open_nvml
-from steep.compute.local.processes import below, has_mark, session_of
+from steep.compute.local.processes import below, has_mark, here, session_of
 from steep.compute.local.records import AttemptRecords, Handle, Started
 from steep.spec.errors import InvalidInput, SteepError
 
@@ -111,7 +111,7 @@ class Devices:
         lock = self._lock(reading.id)
         holder = locks.word_of(lock) if locks.is_held(lock) else ""
         detail = reading.fault or why_not_free(reading, holder, is_of_worker)
-        device = Device(reading.id, "gpu", reading.model, reading.memory_bytes, platform.node())
+        device = Device(reading.id, "gpu", reading.model, reading.memory_bytes, here().machine)
         return DeviceState(device, reading.memory_used_bytes, usable=not detail, detail=detail)
 
     def _slots(self, number: int) -> tuple[DeviceState, ...]:
@@ -119,7 +119,7 @@ class Devices:
         model = _processor_name()
         return tuple(
             DeviceState(
-                Device(f"cpu-{slot}", "cpu", model, memory.total // number, platform.node()), memory.used // number
+                Device(f"cpu-{slot}", "cpu", model, memory.total // number, here().machine), memory.used // number
             )
             for slot in range(number)
         )

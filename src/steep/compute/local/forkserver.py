@@ -82,7 +82,8 @@ def serve(connection: socket.socket) -> Launch | None:
         os.close(writing)
         with open(reading, "rb") as answer:
             said = answer.readline() or Answer("SteepError", "the keeper of the worker ended at once").line()
-        connection.sendall(said)
+        with suppress(BrokenPipeError):  # the server has just gone; there is nothing more to come
+            connection.sendall(said)
     return None
 
 
@@ -95,18 +96,18 @@ def work(launch: Launch) -> None:
 
 
 def hazard() -> str:
-    """Why a fork of this process would not be the same as a new one, as a sentence; empty when it would be."""
+    """Why a fork of this process would not be the same as a new one; empty when it would be."""
     child = os.fork()  # libraries that bear a fork end their threads before it; those that remain would be missed
     if child == 0:
         os._exit(0)
     os.waitpid(child, 0)
     threads = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
     if len(threads) > 1:
-        return f"Importing has started threads: {', '.join(sorted(threads))}."
+        return f"importing has started threads: {', '.join(sorted(threads))}"
     for link in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):
             if str(link.readlink()).startswith("/dev/nvidia-uvm"):
-                return "Importing has begun to use CUDA."
+                return "importing has begun to use CUDA"
     return ""
 
 

@@ -14,9 +14,11 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from steep.artifacts.files import full_disk_stops
 from steep.compute.local.launch import Answer, Launch, write_line
 from steep.compute.local.locks import Held, take, word_of
 from steep.compute.local.processes import (
@@ -35,7 +37,10 @@ from steep.spec.errors import OutOfSpace, SteepError
 LEFTOVER_SECONDS = 2.0
 """What a worker leaves behind is asked to end, and ended after this time."""
 
-_LOOK_SECONDS = 5.0  # a request to end is announced by a signal; should that get lost, it is seen after this time
+RIVAL_SECONDS = 5.0
+"""A keeper that cannot get the attempt's lock for this long leaves it to whoever has it."""
+
+_LOOK_SECONDS = 2.0  # a request to end is announced by a signal; should that get lost, it is seen after this time
 _FULL_DISK_SECONDS = 10.0  # how long room is waited for to write down how a worker ended
 
 
@@ -67,17 +72,17 @@ def keep(launch: Launch, answer: int) -> bool:
         adopt_orphans()
         wake = _listen()
         try:
-            held = _claim(records, launch)
-            worker = None if held is None else _begin(records, held, (answer, wake))
+            with full_disk_stops(records.directory):
+                held = _claim(records, launch)
+                started = _begin(records, held, (answer, wake)) if held else None
         except SteepError as error:
-            write_line(answer, Answer.of_error(error).line())
+            _tell(answer, Answer.of_error(error))
         else:
-            if worker == 0:
+            if held and started is None:
                 return True
-            write_line(answer, Answer().line())
-            os.close(answer)
-            if worker is not None and held is not None:
-                _stay(records, worker, held, wake)
+            _tell(answer, Answer())
+            if started is not None:
+                _stay(records, started, held, wake)
         failed = 0
     except Exception:  # noqa: BLE001 - nobody is above; whatever it is must be found beside the worker's own words
         traceback.print_exc()
@@ -85,22 +90,17 @@ def keep(launch: Launch, answer: int) -> bool:
     os._exit(failed)
 
 
-def _claim(records: AttemptRecords, launch: Launch) -> list[int] | None:
-    """Become the only keeper of the attempt: descriptors of the locks; None where there was one or is no more need.
+def _claim(records: AttemptRecords, launch: Launch) -> list[int]:
+    """Become the only keeper of the attempt: descriptors of the locks; none where there is one or no more need of one.
 
     Raises:
         SteepError: a device is in use.
     """
-    try:
-        held = [take(records.alive, launch.handle)]
-    except Held:
-        return None
-    if records.started() is not None or records.ended() is not None:
-        return None
-    if records.deadline() is not None:
+    held = _only_one(records, launch.handle)
+    if held and records.deadline() is not None:
         records.end(Ended(None, "It was cancelled before it began."))
-        return None
-    for path in map(Path, launch.device_locks):
+        return []
+    for path in map(Path, launch.device_locks if held else ()):
         try:
             held.append(take(path, launch.handle))
         except Held:
@@ -112,8 +112,27 @@ def _claim(records: AttemptRecords, launch: Launch) -> list[int] | None:
     return held
 
 
-def _begin(records: AttemptRecords, held: list[int], not_its_own: tuple[int, ...]) -> int:
-    """Fork the worker, write it down, and let it go. Returns its process number, and 0 in the worker.
+def _only_one(records: AttemptRecords, word: str) -> list[int]:
+    """The lock of the attempt, or nothing where another keeper has it or there was one."""
+    until = time.monotonic() + RIVAL_SECONDS
+    while records.started() is None and records.ended() is None and time.monotonic() < until:
+        with suppress(Held):
+            lock = take(records.alive, word, patience_seconds=0.05)
+            if records.started() is None and records.ended() is None:
+                return [lock]
+            os.close(lock)
+    return []
+
+
+def _tell(answer: int, said: Answer) -> None:
+    """Answer whoever asked for the worker, who may be gone by now."""
+    with suppress(BrokenPipeError):
+        write_line(answer, said.line())
+    os.close(answer)
+
+
+def _begin(records: AttemptRecords, held: list[int], not_its_own: tuple[int, ...]) -> Started | None:
+    """Fork the worker, write it down, and let it go. Returns what was written down, and nothing in the worker.
 
     A keeper that dies before the record is written takes the worker with it, so that none runs that nobody knows of.
     """
@@ -127,14 +146,15 @@ def _begin(records: AttemptRecords, held: list[int], not_its_own: tuple[int, ...
             os._exit(1)
         os.close(wait)
         _dress(records, held)
-        return 0
+        return None
     os.close(wait)
     worker = process(pid)
     assert worker is not None
-    records.start(Started(keeper=this_process(), worker=worker))
+    started = Started(keeper=this_process(), worker=worker)
+    records.start(started)
     os.write(go, b"!")
     os.close(go)
-    return pid
+    return started
 
 
 def _dress(records: AttemptRecords, held: list[int]) -> None:
@@ -148,13 +168,11 @@ def _dress(records: AttemptRecords, held: list[int]) -> None:
         os.set_inheritable(descriptor, True)
 
 
-def _stay(records: AttemptRecords, pid: int, held: list[int], wake: int) -> None:
+def _stay(records: AttemptRecords, started: Started, held: list[int], wake: int) -> None:
     """Wait for the worker, end what it leaves behind, and write down how it ended."""
-    started = records.started()
-    assert started is not None
     asked = False
-    while (code := _reap(pid)) is None:
-        deadline = records.deadline()
+    while (code := _reap(started.worker.pid)) is None:
+        deadline = _deadline(records)
         patience = _LOOK_SECONDS
         if deadline is not None:
             if not asked:
@@ -171,6 +189,13 @@ def _stay(records: AttemptRecords, pid: int, held: list[int], wake: int) -> None
     _write_end(records, code)
 
 
+def _deadline(records: AttemptRecords) -> float | None:
+    try:
+        return records.deadline()
+    except (OSError, SteepError):
+        return None  # a disk that cannot be read now ends neither the worker nor its keeper; it is read again
+
+
 def _clear(records: AttemptRecords, worker: Process) -> None:
     """End everything that an ended worker left behind; returns when nothing is left, and not before."""
     until = time.monotonic() + LEFTOVER_SECONDS
@@ -183,7 +208,7 @@ def _clear(records: AttemptRecords, worker: Process) -> None:
             _send_all([one for one in left if one not in asked], signal.SIGTERM)
             asked.update(left)
         time.sleep(pause)
-        pause = min(1.5 * pause, 1.0)
+        pause = min(1.5 * pause, 0.25)
         _reap()
 
 

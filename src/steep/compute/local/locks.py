@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_PATIENCE_SECONDS = 2.0
+_PATIENCE_SECONDS = 1.0
 _LOOK_SECONDS = 0.02
 
 

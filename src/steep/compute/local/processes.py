@@ -8,9 +8,7 @@ holds good. On Linux signals go through a pidfd, which cannot hit a stranger; el
 from __future__ import annotations
 
 import os
-import platform
 import signal
-import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -67,9 +65,9 @@ class _Facts:
 def here() -> Place:
     """Where this process runs."""
     if not _ON_LINUX:
-        return Place(platform.node(), _boot_session(), "")
+        return Place(os.uname().nodename, _boot_session(), "")
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return Place(platform.node(), boot, str(Path("/proc/self/ns/pid").readlink()))
+    return Place(os.uname().nodename, boot, str(Path("/proc/self/ns/pid").readlink()))
 
 
 def process(pid: int) -> Process | None:
@@ -231,5 +229,7 @@ def _facts_by_psutil(pid: int) -> _Facts | None:
 
 
 def _boot_session() -> str:
+    import subprocess
+
     asked = subprocess.run(["sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, text=True, check=False)
     return asked.stdout.strip() or str(round(psutil.boot_time()))

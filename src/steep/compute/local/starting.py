@@ -139,17 +139,14 @@ class WarmProcess:
             self._drop()
 
     def _begin(self) -> None:
-        if self._process is not None and self._process.poll() is not None:
-            self._reason = f"it ended with code {self._process.returncode}, see {self._log_file}"
-            log.warning("The warm process is gone: %s.", self._reason)
-            self._drop()
+        self._notice_end()
         now = time.monotonic()
         if self._process is not None or (self._begun_at is not None and now - self._begun_at < self._anew_seconds):
             return
         self._begun_at = now
         ours, theirs = socket.socketpair()
         self._log_file.parent.mkdir(parents=True, exist_ok=True)
-        with theirs, open(self._log_file, "wb") as said:
+        with theirs, open(self._log_file, "ab") as said:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "steep.compute.local.forkserver", str(theirs.fileno()), self._preload],
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=(theirs.fileno(),),
@@ -158,8 +155,15 @@ class WarmProcess:
         self._connection = ours
         self._is_ready = False
 
+    def _notice_end(self) -> None:
+        if self._process is not None and self._process.poll() is not None:
+            self._reason = f"it ended with code {self._process.returncode}, see {self._log_file}"
+            log.warning("There is no warm start: %s.", self._reason)
+            self._drop()
+
     def _hear(self) -> socket.socket:
         """The connection, once it can fork."""
+        self._notice_end()
         if self._connection is None:
             raise NotWarm(self._reason)
         if self._is_ready:
@@ -172,7 +176,7 @@ class WarmProcess:
             answer = None
         if answer is None or answer.what:
             self._reason = answer.what if answer is not None else f"it ended early, see {self._log_file}"
-            log.warning("There is no warm start: %s", self._reason)
+            log.warning("There is no warm start: %s.", self._reason)
             self._drop()
             raise NotWarm(self._reason)
         self._is_ready = True
