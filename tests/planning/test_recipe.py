@@ -195,7 +195,14 @@ def test_the_base_teaches_nothing_without_replay() -> None:
 
 @pytest.mark.parametrize(
     ("step_tokens", "steps", "beta"),
-    [(262_144, 10_000, 0.95), (4_000_000, 500, 0.95), (4096, 489, 0.986), (65_536, 100_000, 0.987), (4096, 20, 0.95)],
+    [
+        (262_144, 10_000, 0.95),
+        (4_000_000, 500, 0.95),
+        (4096, 489, 0.986),
+        (65_536, 100_000, 0.987),
+        (4096, 20, 0.95),
+        (512, 10**6, 0.999),
+    ],
 )
 def test_the_second_beta_remembers_tokens_not_steps(step_tokens: int, steps: int, beta: float) -> None:
     assert second_beta(step_tokens, steps)[0] == pytest.approx(beta, abs=1e-3)

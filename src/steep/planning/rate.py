@@ -20,6 +20,7 @@ LORA_FACTOR = 10.0
 MAX_LORA_RATE = 2e-3
 
 USUAL_SECOND_BETA, USUAL_STEP_TOKENS = 0.95, 262_144
+MAX_SECOND_BETA = 0.999  # Adam's own; what happened thousands of steps ago says little of the gradient now
 FIRST_BETA = 0.9
 
 REFERENCE_BATCH_TOKENS = 4096
@@ -92,10 +93,11 @@ def second_beta(step_tokens: int, total_steps: int) -> tuple[float, str]:
     """
     usual = math.log(0.5) / math.log(USUAL_SECOND_BETA)
     half_life_steps = max(usual, min(usual * USUAL_STEP_TOKENS / step_tokens, total_steps / 10))
-    beta = round(0.5 ** (1 / half_life_steps), 3)
+    beta = min(MAX_SECOND_BETA, round(0.5 ** (1 / half_life_steps), 3))
     if half_life_steps == usual:
         return USUAL_SECOND_BETA, "the usual one"
-    return beta, f"steps are small, so it remembers {half_life_steps:.0f} of them instead of {usual:.0f}"
+    remembered = math.log(0.5) / math.log(beta)
+    return beta, f"steps are small, so it remembers {remembered:.0f} of them instead of {usual:.0f}"
 
 
 def _two_digits(rate: float) -> float:

@@ -25,6 +25,7 @@ def inputs(context: Context) -> dict[str, Any]:
         "holdouts": context.holdouts_fingerprint,
         "tasks": tasks_asked(context),
         "interpolate": spec.interpolate,
+        "forgetting_budget": spec.forgetting_budget,
         "checkpoints": CheckpointCatalog(context.run.checkpoints).steps(),
     }
 
@@ -84,7 +85,7 @@ def _fitted(context: Context, models: RunModels, best: Record) -> None:
     base, asked = context.records.base(), context.spec.evaluation.interpolate
     assert base is not None
     mixed = [r for r in context.records.read() if r.kind == "interpolation" and r.step == best.step]
-    if not asked or any(record.alpha not in asked for record in mixed):
+    if not asked:
         return
     forgetting = {
         1.0 if record.alpha is None else record.alpha: score_row(
