@@ -24,6 +24,7 @@ from steep.spec.errors import (
     SteepError,
     Unauthorized,
 )
+from steep.spec.states import State
 
 SPEC = {"name": "handbook", "base": "hf://org/base", "corpus": {"sources": ["/text"]}}
 
@@ -195,12 +196,13 @@ def test_fields_of_a_newer_server_are_passed_over(client: Client, service: Servi
 def test_lists_are_fetched_page_by_page_as_they_are_needed(client: Client, service: Service) -> None:
     jobs = [job_view(number) for number in range(450)]
     service.route("GET", "/jobs", lambda seen: page(jobs, seen.query))
-    found = client.jobs.list(state="queued", tag="a&b=c")
+    found = client.jobs.list(state=["queued", State.RUNNING], tag="a&b=c", paused=False)
     assert next(found).id == "job-0"
     assert len(service.seen) == 1
     assert [job.id for job in found] == [f"job-{number}" for number in range(1, 450)]
     assert [seen.query["page"] for seen in service.seen] == ["1", "2", "3"]
-    assert all((seen.query["state"], seen.query["tag"]) == ("queued", "a&b=c") for seen in service.seen)
+    asked = {"state": "queued,running", "tag": "a&b=c", "paused": "false", "page_size": "200"}
+    assert all({**seen.query, **asked} == seen.query for seen in service.seen)
 
 
 @pytest.mark.parametrize("name", ["../keys", "a/b", "a?b=c", "ü €", "%2e%2e"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal
 
 from steep.client.blocking import Face, blocking, iterating
@@ -88,18 +88,30 @@ class AsyncJobs:
     async def list(
         self,
         *,
-        state: State | str | None = None,
-        tag: str | None = None,
+        state: State | str | Sequence[State | str] | None = None,
+        tag: str | Sequence[str] | None = None,
         project: str | None = None,
         name: str | None = None,
+        parent: str | None = None,
+        paused: bool | None = None,
         sort_by: str | None = None,
         sort_order: Literal["asc", "desc"] | None = None,
     ) -> AsyncIterator[AsyncJob]:
-        """All jobs of a state, with a tag, of a project, with some text in their name; fetched as they are needed."""
-        chosen = {"state": state, "tag": tag, "project": project, "name": name}
-        async for view in self._wire.pages(
-            get("/jobs", sort_by=sort_by, sort_order=sort_order, **chosen), Page[JobView]
-        ):
+        """Jobs, fetched as they are needed.
+
+        Args:
+            state: in this state, or in one of these.
+            tag: with this tag, or with all of these.
+            project: of this project.
+            name: with this text in their name.
+            parent: branches of this job.
+            paused: those that are held, or those that are not.
+            sort_by: a field to sort by.
+            sort_order: by default as is usual for that field.
+        """
+        chosen: dict[str, Any] = {"state": state, "tag": tag, "project": project, "name": name, "parent": parent}
+        request = get("/jobs", paused=paused, sort_by=sort_by, sort_order=sort_order, **chosen)
+        async for view in self._wire.pages(request, Page[JobView]):
             yield AsyncJob(self, view)
 
     async def get(self, job: str) -> AsyncJob:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
@@ -14,7 +14,8 @@ from steep.spec.errors import InvalidInput
 BASE = "/api/v1"
 JSON = "application/json"
 
-Value = str | int | float | bool | None
+Plain = str | int | float | bool
+Value = Plain | Sequence[Plain] | None
 Content = Callable[[], Iterator[bytes]]
 
 
@@ -25,7 +26,7 @@ class Request:
     Args:
         method: of HTTP.
         path: below `/api/v1`; made by `at`, so that names in it are quoted.
-        query: parameters; those that are None are left out.
+        query: parameters; those that are None are left out, and those with several values are given several times.
         headers: beside those of every request.
         body: bytes, or what makes them anew, piece by piece, each time that the request is sent.
         repeatable: sending it twice does the same as once, so that it may be sent again when its answer was lost.
@@ -39,8 +40,8 @@ class Request:
     repeatable: bool = True
 
     @property
-    def parameters(self) -> dict[str, str]:
-        """The query as it is sent."""
+    def parameters(self) -> dict[str, list[str]]:
+        """The query as it is sent: by name, all values."""
         return {name: _plain(value) for name, value in self.query.items() if value is not None}
 
 
@@ -121,5 +122,6 @@ def _json(body: BaseModel | None) -> tuple[dict[str, str], bytes | None]:
     return {"Content-Type": JSON}, body.model_dump_json(exclude_unset=True).encode()
 
 
-def _plain(value: Value) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _plain(value: Plain | Sequence[Plain]) -> list[str]:
+    values = (value,) if isinstance(value, Plain) else value
+    return [str(one).lower() if isinstance(one, bool) else str(one) for one in values]
