@@ -88,10 +88,8 @@ def clear(store: Store) -> None:
 
 @contextmanager
 def sqlite_databases() -> Iterator[Databases]:
-    """SQLite files; in memory where the system has a place for that, since they are many."""
-    memory = Path("/dev/shm")
-    place = memory if os.access(memory, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="steep-", dir=place) as directory:
+    """SQLite files."""
+    with tempfile.TemporaryDirectory(prefix="steep-", dir=_place()) as directory:
         yield Databases("sqlite", Path(directory))
 
 
@@ -110,7 +108,7 @@ def postgresql_databases() -> Iterator[Databases]:
     programs, user = _programs(), _somebody()
     assert programs is not None
     with (
-        tempfile.TemporaryDirectory(prefix="steep-pg-", ignore_cleanup_errors=True) as directory,
+        tempfile.TemporaryDirectory(prefix="steep-pg-", dir=_place(), ignore_cleanup_errors=True) as directory,
         tempfile.TemporaryDirectory() as own,
     ):
         home = Path(directory)
@@ -149,6 +147,12 @@ def postgresql_databases() -> Iterator[Databases]:
         finally:
             server.send_signal(signal.SIGQUIT)  # at once; nothing of it is kept
             server.wait(timeout=_START_SECONDS)
+
+
+def _place() -> Path | None:
+    """In memory where the system has a place for that: these databases are many, and none outlives its tests."""
+    memory = Path("/dev/shm")
+    return memory if os.access(memory, os.W_OK) else None
 
 
 def _wait_for(databases: Databases, server: subprocess.Popen[bytes]) -> None:

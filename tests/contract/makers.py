@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from steep.compute.contract import Device
 from steep.server.store.attempts import Begun
@@ -73,34 +73,36 @@ def state(store: Store, job_id: str) -> tuple[State, str]:
 def rows(store: Store, statement: str) -> list[Any]:
     """What a query finds."""
     with store.database.read() as connection:
-        return list(connection.execute(text(statement)).all())
+        return _rows(connection, statement)
 
 
 def contents(store: Store) -> dict[str, list[Any]]:
     """Everything that is in the tables, in no order that means something."""
     tables = ("jobs", "attempts", "device_leases", "events", "job_progress", "checkpoints", "deliveries", "counters")
-    return {table: sorted(map(repr, rows(store, f"SELECT * FROM {table}"))) for table in tables}
+    with store.database.read() as connection:
+        return {table: sorted(map(repr, _rows(connection, f"SELECT * FROM {table}"))) for table in tables}
 
 
 def check_whole(store: Store) -> None:
-    """What holds at every moment, whatever is done and in whatever order."""
-    living = rows(store, "SELECT job_id, number, state, reason, devices FROM attempts WHERE ended_at IS NULL")
+    """What holds at every moment, whatever is done and in whatever order. Looks at one moment; others may go on writing."""
+    with store.database.read() as connection:
+        living = _rows(connection, "SELECT * FROM attempts WHERE ended_at IS NULL")
+        jobs = _rows(connection, "SELECT id, state, reason, attempts FROM jobs")
+        leases = _rows(connection, "SELECT backend, device_id, job_id, attempt FROM device_leases")
+        numbers = [row.id for row in _rows(connection, "SELECT id FROM events ORDER BY id")]
     by_job = {row.job_id: row for row in living}
     assert len(by_job) == len(living), "a job has two living attempts"
-    for job in rows(store, "SELECT id, state, reason, attempts FROM jobs"):
+    for job in jobs:
         if State(job.state) in HOLDING:
             attempt = by_job.pop(job.id)
             assert (attempt.state, attempt.reason) == (job.state, job.reason)
             assert attempt.number == job.attempts
     assert not by_job, "an attempt lives of a job that does not run"
-    leases = rows(store, "SELECT job_id, attempt FROM device_leases")
-    lent = sorted((row.job_id, row.number) for row in living for _ in devices_in(row.devices))
-    assert sorted((row.job_id, row.attempt) for row in leases) == lent
-    numbers = [row.id for row in rows(store, "SELECT id FROM events ORDER BY id")]
+    lent = [(row.backend, device, row.job_id, row.number) for row in living for device in json.loads(row.devices)]
+    assert sorted(tuple(row) for row in leases) == sorted(lent)
+    assert len({device[:2] for device in lent}) == len(lent), "a device is lent twice"
     assert numbers == list(range(1, len(numbers) + 1)), "events have gaps"
 
 
-def devices_in(text_of_devices: str) -> list[str]:
-    """Devices of an attempt's row."""
-    found: list[str] = json.loads(text_of_devices)
-    return found
+def _rows(connection: Connection, statement: str) -> list[Any]:
+    return list(connection.execute(text(statement)).all())

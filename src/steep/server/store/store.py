@@ -35,6 +35,7 @@ from steep.server.store.queue import Queue
 from steep.server.store.retention import Retention
 from steep.server.store.samples import Samples
 from steep.server.store.secrets import Secrets
+from steep.server.store.tokens import Tokens
 from steep.spec.errors import ServerUnavailable
 
 
@@ -48,6 +49,7 @@ class Store:
         self.jobs = Jobs(database)
         self.queue = Queue(database)
         self.attempts = Attempts(database)
+        self.tokens = Tokens(database)
         self.events = Events(database)
         self.logs = Logs(database)
         self.samples = Samples(database)

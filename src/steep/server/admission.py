@@ -1,0 +1,205 @@
+"""What a job may read and write: each path of its spec is looked at before the job is taken, and resolved before it begins.
+
+    steep://files/ID      an uploaded file of the job's project
+    /a/path               of this machine, below one of the server's roots; else refused
+    http(s)://            at public addresses only, unless the server allows others
+    s3://  hf://          with the credentials of the job's project
+
+Two gaps are known. A name may mean another address by the time that the worker reads it, and a link below a root may lead
+out of it: whoever may write below a root, or answer for a public name, is trusted so far.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from steep.server.service import Service
+from steep.spec.errors import Forbidden, InvalidSpec, NotFound
+from steep.spec.job import JobSpec, Source
+from steep.spec.load import is_remote
+
+UPLOADED = "steep://files/"
+_WILDCARD = re.compile(r"[*?\[]")
+_HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?(@[\w./-]+)?$")
+
+Change = Callable[[str, str], str]
+
+
+def admit(spec: JobSpec, service: Service) -> None:
+    """Refuse a job that reads or writes where it may not.
+
+    Raises:
+        InvalidSpec: a path, a URL or a file that it names is none, or is not allowed.
+        Forbidden: it runs code that comes with a model, which this server does not allow.
+    """
+    if spec.base.trust_remote_code and not service.settings.trust_remote_code:
+        raise Forbidden(
+            "this server runs no code that comes with a model",
+            where="base.trust_remote_code",
+            cure="Leave it out, or have the operator start the server with --trust-remote-code.",
+        )
+    _walk(spec, lambda field, path: _checked(path, field, spec, service))
+
+
+def resolve(spec: JobSpec, service: Service) -> JobSpec:
+    """The spec as the worker reads it: uploaded files by their paths.
+
+    Raises:
+        InvalidSpec: one of them is not there any more.
+    """
+    return _walk(spec, lambda field, path: _local(path, field, spec, service))
+
+
+# ------------------------------------------------------------------------------------------------------------ one path
+
+
+def _checked(path: str, field: str, spec: JobSpec, service: Service) -> str:
+    if path.startswith(UPLOADED):
+        _uploaded(path, field, spec, service)
+    elif not is_remote(path):
+        _below_a_root(path, field, service.settings.roots)
+    elif (scheme := path.partition("://")[0].lower()) in ("http", "https"):
+        _public(path, field, service.settings.private_urls)
+    elif scheme not in ("s3", "hf"):
+        raise InvalidSpec(
+            f"there is no way to read {scheme}://",
+            where=field,
+            cure=f"Give {UPLOADED}ID, http(s)://, s3://bucket/prefix or hf://org/dataset.",
+        )
+    return path
+
+
+def _local(path: str, field: str, spec: JobSpec, service: Service) -> str:
+    return str(_uploaded(path, field, spec, service)) if path.startswith(UPLOADED) else path
+
+
+def _uploaded(path: str, field: str, spec: JobSpec, service: Service) -> Path:
+    try:
+        view = service.store.files.get(path.removeprefix(UPLOADED))
+    except NotFound:
+        view = None
+    if view is None or view.project != spec.service.project:
+        raise InvalidSpec(
+            f"project {spec.service.project} has no such file",
+            where=field,
+            cure="`steep files list` shows those that there are; `steep files upload` adds one.",
+        )
+    return service.settings.file_directory(view.id) / view.name
+
+
+def _below_a_root(path: str, field: str, roots: tuple[Path, ...]) -> None:
+    fixed = Path(*_before_wildcards(Path(path).parts))
+    if not fixed.is_absolute():
+        raise InvalidSpec("is not an absolute path", where=field, cure="Write where it lies on the server, from / on.")
+    place = fixed.resolve()
+    if ".." in Path(path).parts or not any(place.is_relative_to(root.resolve()) for root in roots):
+        raise InvalidSpec(
+            "lies on the server, and outside of what jobs may read there",
+            where=field,
+            cure="Upload it (`steep files upload`), or have the operator name a directory above it with --root.",
+        )
+
+
+def _before_wildcards(parts: tuple[str, ...]) -> Iterator[str]:
+    for part in parts:
+        if _WILDCARD.search(part):
+            return
+        yield part
+
+
+def _public(url: str, field: str, private_too: bool) -> None:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise InvalidSpec(f"is no URL ({error})", where=field) from error
+    if not host:
+        raise InvalidSpec("is no URL: it names no host", where=field)
+    if parts.username or parts.password:
+        raise InvalidSpec(
+            "has a password in it, which would be seen by many", where=field, cure="Use a source that needs none."
+        )
+    if private_too:
+        return
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError) as error:
+        raise InvalidSpec(f"{host} is not known here ({error})", where=field, cure="Check the URL.") from error
+    for address in map(str, found):
+        if not is_public(address):
+            raise InvalidSpec(
+                f"{host} is at {address}, which is no public address",
+                where=field,
+                cure="Upload the file, or have the operator start the server with --private-urls.",
+            )
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one that everybody on the internet reaches; mapped ones count as what they stand for."""
+    one = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(one, ipaddress.IPv6Address):
+        inner = one.ipv4_mapped or one.sixtofour or (one.teredo[1] if one.teredo else None)
+        if inner is not None:
+            one = inner
+        elif one in ipaddress.ip_network("64:ff9b::/96"):
+            one = ipaddress.ip_address(int(one) & 0xFFFFFFFF)
+    return one.is_global and not one.is_multicast
+
+
+# ---------------------------------------------------------------------------------------------------------- every path
+
+
+def _walk(spec: JobSpec, change: Change) -> JobSpec:
+    """The spec with each path changed by a function of the field's name and the path."""
+    evaluation, store = spec.evaluation, spec.checkpoints.store
+    tasks = tuple(
+        change(f"evaluation.tasks.{number}", task) if task.endswith((".yaml", ".yml")) else task
+        for number, task in enumerate(evaluation.tasks)
+    )
+    general = tuple(_source(one, f"evaluation.general.{number}", change) for number, one in enumerate(evaluation.general))
+    sources = (_source(one, f"corpus.sources.{number}", change) for number, one in enumerate(spec.corpus.sources))
+    replay = spec.replay.source
+    if not isinstance(replay, str):
+        replay = _source(replay, "replay.source", change)
+    return spec.model_copy(
+        update={
+            "base": _base(spec, change),
+            "corpus": spec.corpus.model_copy(update={"sources": tuple(sources)}),
+            "replay": spec.replay.model_copy(update={"source": replay}),
+            "evaluation": evaluation.model_copy(update={"general": general, "tasks": tasks}),
+            "checkpoints": spec.checkpoints.model_copy(
+                update={"store": None if store is None else change("checkpoints.store", store)}
+            ),
+        }
+    )
+
+
+def _source(source: Source, field: str, change: Change) -> Source:
+    return source.model_copy(update={"path": change(f"{field}.path", source.path)})
+
+
+def _base(spec: JobSpec, change: Change) -> Any:
+    base = spec.base
+    if base.model is not None:
+        return base.model_copy(update={"model": _model(base.model, "base.model", change)})
+    assert base.from_scratch is not None
+    tokenizer = base.from_scratch.tokenizer
+    if tokenizer is None:
+        return base
+    changed = _model(tokenizer, "base.from_scratch.tokenizer", change)
+    return base.model_copy(update={"from_scratch": base.from_scratch.model_copy(update={"tokenizer": changed})})
+
+
+def _model(model: str, field: str, change: Change) -> str:
+    """A hub id is no path."""
+    if not is_remote(model) and not Path(model).is_absolute() and _HUB_ID.match(model) and ".." not in model:
+        return model
+    if is_remote(model):
+        raise InvalidSpec("a base model is a directory or a hub id, and no URL", where=field)
+    return change(field, model)

@@ -1,0 +1,71 @@
+"""The HTTP application: all routes, and what every request goes through."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+
+from steep import __version__
+from steep.server import probes
+from steep.server.audit import AuditTrail
+from steep.server.auth import Uses
+from steep.server.problems import tell_problems
+from steep.server.routes import (
+    attempts,
+    checkpoints,
+    events,
+    files,
+    house,
+    jobs,
+    keys,
+    outputs,
+    projects,
+)
+from steep.server.security import Guard, Shield
+from steep.server.service import Service
+
+BASE = "/api/v1"
+NOUNS = (jobs, events, outputs, checkpoints, files, attempts, keys, projects, house)
+
+
+def make_app(service: Service, *, on_start: Callable[[], None] = lambda: None, on_end: Callable[[], None] = lambda: None) -> FastAPI:
+    """The application of a service.
+
+    Args:
+        service: what it serves.
+        on_start: called when it begins to serve.
+        on_end: called when it has served its last request.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        on_start()
+        try:
+            yield
+        finally:
+            on_end()
+
+    app = FastAPI(
+        title="Steep",
+        version=__version__,
+        summary="Continued pretraining of language models as a managed job.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.state.service = service
+    app.state.guard = Guard(service.settings.bounds)
+    app.state.uses = service.uses = Uses()
+    service.openapi = app.openapi
+    api = APIRouter(prefix=BASE)
+    for noun in NOUNS:
+        api.include_router(noun.router)
+    app.include_router(api)
+    app.include_router(probes.router)
+    tell_problems(app)
+    app.add_middleware(AuditTrail, service=service)
+    app.add_middleware(Shield, bounds=service.settings.bounds, upload_paths=frozenset({f"{BASE}/files"}))
+    return app

@@ -1,0 +1,87 @@
+"""Jobs made of others: clones, branches; and going back within one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from steep.artifacts.lineage import branch, rollback
+from steep.server.admission import admit, resolve
+from steep.server.auth import Caller
+from steep.server.service import Service
+from steep.server.store.ids import new_id
+from steep.server.store.submissions import Idempotency
+from steep.server.submission import order
+from steep.spec.api import BranchRequest, JobView
+from steep.spec.errors import Conflict, InvalidSpec
+from steep.spec.job import JobSpec
+from steep.spec.load import parse_spec
+
+
+def clone_spec(spec: JobSpec, name: str | None, changes: Mapping[str, Any]) -> JobSpec:
+    """A spec like another, with fields changed by dotted path.
+
+    Raises:
+        InvalidSpec: what comes out is none.
+    """
+    values = spec.model_dump(mode="json", exclude_unset=True)
+    for path, value in changes.items():
+        node = values
+        *parents, last = path.split(".")
+        for parent in parents:
+            child = node.setdefault(parent, {})
+            if not isinstance(child, dict):
+                raise InvalidSpec(f"goes through {parent!r}, which holds a plain value", where=f"set.{path}")
+            node = child
+        node[last] = value
+    if name is not None:
+        values["name"] = name
+    return parse_spec(values)
+
+
+def branch_job(
+    service: Service, caller: Caller, job_id: str, request: BranchRequest, idempotency_key: Idempotency | None
+) -> JobView:
+    """Queue a job that goes on from a checkpoint of another, with all its state.
+
+    Raises:
+        InvalidInput: there is no such checkpoint, or the spec changes what a branch cannot change.
+        DamagedArtifact: the checkpoint's bytes are wrong.
+    """
+    spec = clone_spec(service.store.jobs.spec(job_id), request.name, request.set)
+    admit(spec, service)
+    new = new_id("job")
+    made = branch(service.run(job_id), request.step, service.settings.run_directory(new), resolve(spec, service))
+    try:
+        view = order(
+            service, caller, spec, idempotency_key=idempotency_key, parent=(job_id, request.step), job_id=new
+        )
+    except BaseException:
+        _undo(service, made.path.name)
+        raise
+    if view.id != new:  # the same order was made before
+        _undo(service, new)
+    return view
+
+
+def rollback_job(service: Service, caller: Caller, job_id: str, step: int) -> JobView:
+    """Go back to a checkpoint, and let the job go on from there.
+
+    Raises:
+        Conflict: it is not paused: what works must not lose its ground.
+        InvalidInput: there is no such checkpoint.
+    """
+    standing = service.store.jobs.get(job_id, service.now()).standing
+    if not standing.is_paused:
+        raise Conflict(f"the job is {standing.state}, not paused", where=job_id, cure="`steep jobs pause` it first.")
+    rollback(service.run(job_id), step)
+    service.store.checkpoints.set_aside(job_id, step, f"went back to step {step}", service.now())
+    service.store.jobs.release(job_id, service.now(), f"goes on from step {step}, by {caller.key.name}")
+    service.bell.ring()
+    return service.store.jobs.get(job_id, service.now())
+
+
+def _undo(service: Service, job_id: str) -> None:
+    from steep.server.removal import remove_tree
+
+    remove_tree(service.settings.run_directory(job_id))

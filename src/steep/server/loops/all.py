@@ -1,0 +1,47 @@
+"""All loops of a server, begun and ended together."""
+
+from __future__ import annotations
+
+from steep.server.loops.limits import LimitsLoop
+from steep.server.loops.loop import Loop
+from steep.server.loops.reaper import Reaper
+from steep.server.loops.scheduler import Scheduler
+from steep.server.loops.watcher import Watcher
+from steep.server.service import Service
+
+SCHEDULE_SECONDS = 2.0
+REAP_SECONDS = 1.0
+LIMIT_SECONDS = 5.0
+RETENTION_SECONDS = 600.0
+
+
+class Loops:
+    """The loops of one server."""
+
+    def __init__(self, service: Service) -> None:
+        patience, bell = service.settings.patience, service.bell
+        self._all = (
+            Loop("scheduler", service, Scheduler(service).turn, every_seconds=SCHEDULE_SECONDS, bell=bell),
+            Loop("watcher", service, Watcher(service).turn, every_seconds=patience.look, bell=bell),
+            Loop("reaper", service, Reaper(service).turn, every_seconds=REAP_SECONDS),
+            Loop("limits", service, LimitsLoop(service).turn, every_seconds=LIMIT_SECONDS),
+            Loop("retention", service, lambda: _prune(service), every_seconds=RETENTION_SECONDS),
+        )
+
+    def start(self) -> None:
+        """Begin all of them."""
+        for loop in self._all:
+            loop.start()
+
+    def end(self) -> None:
+        """End all of them, each after its turn. Workers go on."""
+        for loop in self._all:
+            loop.end()
+        for loop in self._all:
+            loop.join()
+
+
+def _prune(service: Service) -> None:
+    """Delete old news until none is left."""
+    while service.store.retention.prune(service.now()):
+        continue

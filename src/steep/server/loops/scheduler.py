@@ -1,0 +1,148 @@
+"""The scheduler: looks at who waits and at what there is, decides, and carries it out.
+
+    snapshot -> placement.place -> attempts.begin -> backend.submit -> attempts.provisioned
+
+Beginning an attempt lends its devices, before anything runs. A server that dies between there and the last step leaves an
+attempt without a handle; the next turn, of whichever replica, submits it again, which starts nothing that runs already.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from steep.artifacts.files import make_directory
+from steep.compute.contract import Device, Order
+from steep.server.admission import resolve
+from steep.server.failure import Ending
+from steep.server.placement import Decisions, Placement, place
+from steep.server.service import Service
+from steep.server.waiting import OfferedDevice
+from steep.server.workersecrets import secrets_for_workers
+from steep.spec.errors import Conflict, InvalidInput, NotFound, SteepError
+from steep.spec.states import Reason
+
+log = logging.getLogger(__name__)
+
+Offered = Mapping[tuple[str, str], tuple[Device, OfferedDevice]]
+
+
+class Scheduler:
+    """One turn of it is `turn`."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._store = service.store
+
+    def turn(self) -> None:
+        """Mend what was left half done, then place whoever can be placed."""
+        self._mend()
+        snapshot = self._store.queue.snapshot(self._service.now())
+        if not snapshot.waiting:
+            return
+        offered = self._offered()
+        decisions = place(replace(snapshot, devices=[one for _, one in offered.values()]))
+        self._carry_out(decisions, offered)
+
+    def _carry_out(self, decisions: Decisions, offered: Offered) -> None:
+        for placement in decisions.placements:
+            self._start(placement, [offered[placement.backend, name][0] for name in placement.devices])
+        for preemption in decisions.preemptions:
+            try:
+                self._store.jobs.request_stop(
+                    preemption.job_id, Reason.PREEMPT_REQUESTED, preemption.detail, self._service.now()
+                )
+            except (Conflict, NotFound) as late:
+                log.info("%s is not preempted: %s", preemption.job_id, late)
+        self._store.queue.record_waits(decisions.waits, self._service.now())
+
+    def _offered(self) -> Offered:
+        return {(one.backend, one.id): (device, one) for device, one in self._devices()}
+
+    def _devices(self) -> Iterator[tuple[Device, OfferedDevice]]:
+        for name, backend in self._service.backends.items():
+            try:
+                capacity = backend.capacity()
+            except SteepError as error:
+                log.warning("The devices of %s cannot be read now: %s", name, error)
+                continue
+            for state in capacity.devices:
+                device = state.device
+                yield (
+                    device,
+                    OfferedDevice(name, device.id, device.kind, device.model, device.location, state.usable),
+                )
+
+    # ---------------------------------------------------------------------------------------------------- beginning
+
+    def _start(self, placement: Placement, devices: list[Device]) -> None:
+        """Lend the devices and submit. What goes wrong concerns this job alone."""
+        service, job_id = self._service, placement.job_id
+        try:
+            self._prepare(job_id)
+            begun = self._store.attempts.begin(
+                job_id,
+                placement.backend,
+                devices,
+                service.now(),
+                lease_seconds=service.settings.patience.lease,
+                price_per_second=service.settings.prices.per_second([one.model for one in devices if one.kind == "gpu"]),
+            )
+        except (Conflict, NotFound) as late:
+            log.info("%s is not begun: %s", job_id, late)
+            service.bell.ring()
+        except InvalidInput as error:
+            self._refuse(job_id, error)
+        else:
+            (service.run(job_id).path / "error.json").unlink(missing_ok=True)  # an earlier attempt's last word
+            self._submit(placement.backend, job_id, begun.number, begun.token, placement.devices)
+
+    def _prepare(self, job_id: str) -> None:
+        """The run directory with its job file, as the worker will read it; a branch's is there already."""
+        run = self._service.run(job_id)
+        if not run.job_file.exists():
+            make_directory(run.path)
+            run.write_spec(resolve(self._store.jobs.spec(job_id), self._service))
+
+    def _refuse(self, job_id: str, error: InvalidInput) -> None:
+        """What the job needs is not there any more, such as a file that was deleted while it waited."""
+        log.warning("%s cannot begin: %s", job_id, error)
+        detail = f"cannot begin: {error}"
+        self._store.jobs.hold(job_id, Reason.HELD_BY_USER, detail, self._service.now())
+
+    def _submit(self, backend: str, job_id: str, number: int, token: str, devices: tuple[str, ...]) -> None:
+        service = self._service
+        environment = {
+            **secrets_for_workers(service, self._store.jobs.get(job_id, service.now()).project),
+            "STEEP_SERVER": service.settings.address,
+            "STEEP_ATTEMPT": f"{job_id}/{number}",
+            "STEEP_ATTEMPT_TOKEN": token,
+        }
+        order = Order(job_id, number, service.run(job_id).path, devices, environment)
+        try:
+            handle = service.backends[backend].submit(order)
+        except SteepError as error:
+            log.warning("%s/%d could not be submitted: %s", job_id, number, error)
+            self._store.attempts.revoke(job_id, number, f"could not be started: {error}", service.now())
+            self._store.attempts.finish(
+                job_id, number, Ending(None, detail=str(error)), service.now(), service.settings.policy
+            )
+            return
+        try:
+            self._store.attempts.provisioned(job_id, number, handle, service.now())
+        except Conflict as late:
+            log.warning("%s/%d is ended again: %s", job_id, number, late)
+            service.backends[backend].cancel(handle, grace_seconds=0)
+
+    def _mend(self) -> None:
+        """Submit attempts again of which nobody knows whether they were."""
+        for attempt in self._store.attempts.living():
+            if attempt.handle is not None or attempt.revoked_at is not None or attempt.backend not in self._service.backends:
+                continue
+            log.warning("%s/%d was left without a handle; it is submitted again", attempt.job_id, attempt.number)
+            lease = self._service.settings.patience.lease
+            token = self._store.tokens.renew(
+                attempt.job_id, attempt.number, self._service.now(), lease_seconds=lease
+            )
+            self._submit(attempt.backend, attempt.job_id, attempt.number, token, attempt.devices)

@@ -1,0 +1,42 @@
+"""Places of waiting jobs in the queue, worked out once for all who ask within a moment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TypeVar
+
+from steep.server.store.queue import Queue
+from steep.spec.api import JobView
+from steep.spec.states import State
+
+View = TypeVar("View", bound=JobView)
+
+FRESH_SECONDS = 2.0
+
+
+class QueuePlaces:
+    """May be used from any thread."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._lock = threading.Lock()
+        self._places: dict[str, int] = {}
+        self._known_until = 0.0
+
+    def put(self, views: Sequence[View], now: float) -> tuple[View, ...]:
+        """The same jobs; those that wait with their place."""
+        waiting = [view for view in views if view.standing.state is State.QUEUED and not view.standing.is_paused]
+        if not waiting:
+            return tuple(views)
+        places = self._at(now)
+        return tuple(
+            view.model_copy(update={"position": places.get(view.id)}) if view in waiting else view for view in views
+        )
+
+    def _at(self, now: float) -> dict[str, int]:
+        with self._lock:
+            if not 0 <= self._known_until - now <= FRESH_SECONDS:
+                self._places = self._queue.positions(now)
+                self._known_until = now + FRESH_SECONDS
+            return self._places

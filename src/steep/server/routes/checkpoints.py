@@ -1,0 +1,107 @@
+"""Checkpoints of a job: listed, pinned, verified, deleted, downloaded."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import Response
+
+from steep.artifacts.checkpoints import CheckpointCatalog
+from steep.server.auth import Here, Member, Viewer
+from steep.server.filelists import checkpoint_file, checkpoint_files
+from steep.server.removal import remove_checkpoint
+from steep.server.routes.answers import Paging, answer, file_answer, problems
+from steep.server.routes.jobs import Job, seen
+from steep.server.service import Service
+from steep.spec.api import CheckpointView, Freed, Page, PinRequest, StoredFile
+from steep.spec.errors import DamagedArtifact
+
+router = APIRouter(prefix="/jobs/{job}/checkpoints", tags=["checkpoints"])
+
+Step = Annotated[int, Path(ge=0, le=2**31 - 1, description="Step of the checkpoint.")]
+_BYTES = {200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
+
+
+@router.get("", summary="List a job's checkpoints", response_model=Page[CheckpointView], responses=problems(404))
+def list_checkpoints(
+    here: Here, caller: Viewer, job: Job, page: Paging,
+    deleted: Annotated[bool, Query(description="Deleted ones too, for what was measured on them.")] = False,
+) -> Response:  # fmt: skip
+    """By step, with what was measured on each."""
+    seen(here, caller, job)
+    return answer(here.store.checkpoints.list(job, page, with_deleted=deleted))
+
+
+@router.get("/{step}", summary="A checkpoint", response_model=CheckpointView, responses=problems(404))
+def show(here: Here, caller: Viewer, job: Job, step: Step) -> Response:
+    """A deleted one too."""
+    seen(here, caller, job)
+    return answer(here.store.checkpoints.get(job, step))
+
+
+@router.patch("/{step}", summary="Pin or unpin", response_model=CheckpointView, responses=problems(404, 409))
+def pin(here: Here, caller: Member, job: Job, step: Step, request: PinRequest) -> Response:
+    """Retention never deletes a pinned one."""
+    seen(here, caller, job)
+    view = here.store.checkpoints.pin(job, step, request.pinned, here.now())
+    catalog = _catalog(here, job)
+    if step in catalog.steps():
+        (catalog.pin if request.pinned else catalog.unpin)(step)
+    return answer(view)
+
+
+@router.delete("/{step}", summary="Delete a checkpoint", response_model=Freed, responses=problems(404, 409))
+def delete(here: Here, caller: Member, job: Job, step: Step) -> Response:
+    """Its bytes go. What was measured on it stays."""
+    seen(here, caller, job)
+    return answer(remove_checkpoint(here, job, step))
+
+
+@router.post("/{step}/verify", summary="Read it back", response_model=CheckpointView, responses=problems(404, 409))
+def verify(here: Here, caller: Member, job: Job, step: Step) -> Response:
+    """Every byte is compared with the manifest's hashes, which takes as long as reading does."""
+    seen(here, caller, job)
+    view = here.store.checkpoints.get(job, step)
+    if view.state == "deleted":
+        return answer(view)
+    try:
+        _catalog(here, job).verify(step)
+    except DamagedArtifact as error:
+        return answer(here.store.checkpoints.verified(job, step, "damaged", str(error), here.now()))
+    return answer(here.store.checkpoints.verified(job, step, "valid", f"step {step} read back", here.now()))
+
+
+@router.get(
+    "/{step}/files", summary="Files of a checkpoint", response_model=Page[StoredFile], responses=problems(404, 409)
+)
+def list_files(here: Here, caller: Viewer, job: Job, step: Step, page: Paging) -> Response:
+    """With their hashes; the manifest is the last of them."""
+    seen(here, caller, job)
+    files = checkpoint_files(here.run(job), step)
+    begin = (page.page - 1) * page.page_size
+    rest = files[begin:]
+    return answer(
+        Page(
+            items=tuple(rest[: page.page_size]),
+            page=page.page,
+            page_size=page.page_size,
+            has_more=len(rest) > page.page_size,
+        )
+    )
+
+
+@router.get(
+    "/{step}/files/{path:path}", summary="Download a file of a checkpoint", response_class=Response,
+    responses={**_BYTES, **problems(404, 409, 416)},
+)  # fmt: skip
+def content(
+    here: Here, caller: Viewer, job: Job, step: Step, path: Annotated[str, Path(max_length=1000)]
+) -> Response:
+    """The header Range gives a part of it, so that a download can go on."""
+    seen(here, caller, job)
+    return file_answer(checkpoint_file(here.run(job), step, path), path)
+
+
+def _catalog(here: Service, job: str) -> CheckpointCatalog:
+    return CheckpointCatalog(here.run(job).checkpoints)

@@ -1,0 +1,183 @@
+"""Jobs: submitted, listed, looked at, steered, deleted."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Header, Path, Query
+from fastapi.responses import Response
+
+from steep.server.auth import Caller, Here, Member, Viewer
+from steep.server.deriving import branch_job, clone_spec, rollback_job
+from steep.server.limits import is_reached
+from steep.server.loops.limits import usage_of
+from steep.server.removal import remove_job
+from steep.server.routes.answers import Paging, answer, problems
+from steep.server.routes.examples import JOB
+from steep.server.service import Service
+from steep.server.store.job_views import JobFilter
+from steep.server.store.submissions import Idempotency
+from steep.server.submission import order, plan
+from steep.spec.api import (
+    BranchRequest,
+    CloneRequest,
+    Freed,
+    JobChange,
+    JobDetail,
+    JobRequest,
+    JobView,
+    Page,
+    Plan,
+    RollbackRequest,
+)
+from steep.spec.errors import Conflict
+from steep.spec.states import Reason, State
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+Job = Annotated[str, Path(description="Id of a job.", max_length=100)]
+Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200, description="Under one key one job is made.")]
+
+
+@router.post(
+    "",
+    summary="Submit a job",
+    response_model=JobView,
+    status_code=201,
+    responses={200: {"model": Plan, "description": "The answer to a dry run."}, **problems()},
+)
+def create(
+    here: Here,
+    caller: Member,
+    request: Annotated[JobRequest, Body(openapi_examples={"documentation": {"value": JOB}})],
+    idempotency_key: Key = None,
+    dry_run: Annotated[bool, Query(description="Validate everything, and answer what the job would take.")] = False,
+) -> Response:
+    """Queue a job. What the service needs to know stands in `spec.service`. Sources may be uploaded files
+    (`steep://files/ID`), URLs, and paths below the server's roots."""
+    if dry_run:
+        return answer(plan(here, caller, request.spec))
+    wanted = _idempotency(idempotency_key, request.model_dump_json(), caller)
+    return answer(order(here, caller, request.spec, idempotency_key=wanted), 201)
+
+
+@router.get("", summary="List jobs", response_model=Page[JobView], responses=problems())
+def list_jobs(
+    here: Here,
+    caller: Viewer,
+    page: Paging,
+    state: Annotated[list[State] | None, Query(description="In one of these states.")] = None,
+    tag: Annotated[list[str] | None, Query(description="With all of these tags.")] = None,
+    project: Annotated[str | None, Query(description="Of this project.")] = None,
+    name: Annotated[str | None, Query(description="With this in their name.")] = None,
+    parent: Annotated[str | None, Query(description="Branches of this job.")] = None,
+    paused: Annotated[bool | None, Query(description="Held, or not.")] = None,
+) -> Response:
+    """Jobs, the newest first unless something else is asked for."""
+    projects = caller.projects
+    if project is not None:
+        projects = (project,) if caller.sees(project) else ()
+    chosen = JobFilter(tuple(state or ()), tuple(tag or ()), projects, name, parent, paused)
+    found = here.store.jobs.list(here.now(), chosen, page)
+    return answer(found.model_copy(update={"items": here.queue_places.put(found.items, here.now())}))
+
+
+@router.get("/{job}", summary="A job, its spec and its attempts", response_model=JobDetail, responses=problems(404))
+def show(here: Here, caller: Viewer, job: Job) -> Response:
+    """Everything that is known of a job."""
+    seen(here, caller, job)
+    detail = here.store.jobs.detail(job, here.now())
+    return answer(here.queue_places.put((detail,), here.now())[0])
+
+
+@router.patch("/{job}", summary="Change a job", response_model=JobView, responses=problems(404, 409))
+def change(here: Here, caller: Member, job: Job, request: JobChange) -> Response:
+    """Its priority, tags or limits; what is not given stays."""
+    seen(here, caller, job)
+    view = here.store.jobs.change(job, request, here.now())
+    here.bell.ring()
+    return answer(view)
+
+
+@router.post("/{job}/pause", summary="Save a checkpoint and hold", response_model=JobView, responses=problems(404, 409))
+def pause(here: Here, caller: Member, job: Job) -> Response:
+    """It waits until it is resumed, and keeps no GPU meanwhile."""
+    return _ask_to_stop(here, caller, job, Reason.PAUSE_REQUESTED, "paused")
+
+
+@router.post("/{job}/resume", summary="Let a held job go on", response_model=JobView, responses=problems(404, 409))
+def resume(here: Here, caller: Member, job: Job) -> Response:
+    """It goes on from its newest valid checkpoint, as soon as it gets devices."""
+    view = seen(here, caller, job)
+    if view.standing.reason is Reason.HELD_BY_LIMIT and is_reached(view.limits, usage_of(view)):
+        raise Conflict("the job has reached one of its limits", where=job, cure="Raise that limit first.")
+    here.store.jobs.release(job, here.now(), f"resumed by {caller.key.name}")
+    here.bell.ring()
+    return answer(here.store.jobs.get(job, here.now()))
+
+
+@router.post("/{job}/cancel", summary="End a job", response_model=JobView, responses=problems(404, 409))
+def cancel(here: Here, caller: Member, job: Job) -> Response:
+    """What it has made stays."""
+    return _ask_to_stop(here, caller, job, Reason.CANCEL_REQUESTED, "cancelled")
+
+
+@router.post(
+    "/{job}/clone", summary="Submit a job like another", response_model=JobView, status_code=201, responses=problems(404)
+)
+def clone(here: Here, caller: Member, job: Job, request: CloneRequest, idempotency_key: Key = None) -> Response:
+    """A new job with the same spec, and with what `set` changes by dotted path."""
+    seen(here, caller, job)
+    spec = clone_spec(here.store.jobs.spec(job), request.name, request.set)
+    wanted = _idempotency(idempotency_key, f"clone {job} {request.model_dump_json()}", caller)
+    return answer(order(here, caller, spec, idempotency_key=wanted), 201)
+
+
+@router.post(
+    "/{job}/branch", summary="Go on from a checkpoint, as a new job", response_model=JobView, status_code=201,
+    responses=problems(404, 409),
+)  # fmt: skip
+def branch(here: Here, caller: Member, job: Job, request: BranchRequest, idempotency_key: Key = None) -> Response:
+    """The new job has the checkpoint's whole state; the other one stays as it is."""
+    seen(here, caller, job)
+    wanted = _idempotency(idempotency_key, f"branch {job} {request.model_dump_json()}", caller)
+    return answer(branch_job(here, caller, job, request, wanted), 201)
+
+
+@router.post("/{job}/rollback", summary="Go back to a checkpoint", response_model=JobView, responses=problems(404, 409))
+def rollback(here: Here, caller: Member, job: Job, request: RollbackRequest) -> Response:
+    """Later checkpoints are set aside, and training goes on from there. The job must be paused."""
+    seen(here, caller, job)
+    return answer(rollback_job(here, caller, job, request.step))
+
+
+@router.delete("/{job}", summary="Delete a job", response_model=Freed, responses=problems(404, 409))
+def delete(here: Here, caller: Member, job: Job) -> Response:
+    """A job that has ended goes, with all its files."""
+    seen(here, caller, job)
+    return answer(remove_job(here, job))
+
+
+def seen(here: Service, caller: Caller, job: str) -> JobView:
+    """A job that the key sees.
+
+    Raises:
+        NotFound: there is none, or it is another project's: nobody learns which.
+    """
+    view = here.store.jobs.get(job, here.now())
+    caller.must_see(view.project, f"job {job}")
+    return view
+
+
+def _ask_to_stop(here: Service, caller: Caller, job: str, reason: Reason, word: str) -> Response:
+    seen(here, caller, job)
+    here.store.jobs.request_stop(job, reason, f"{word} by {caller.key.name}", here.now())
+    here.bell.ring()
+    return answer(here.store.jobs.get(job, here.now()))
+
+
+def _idempotency(key: str | None, text: str, caller: Caller) -> Idempotency | None:
+    if key is None:
+        return None
+    return Idempotency(key, hashlib.sha256(text.encode()).hexdigest(), scope=caller.project or "")

@@ -1,0 +1,53 @@
+"""Projects: whose things are whose, and what each may use."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Path
+from fastapi.responses import Response
+
+from steep.server.auth import Admin, Caller, Here, Viewer
+from steep.server.routes.answers import Paging, answer, problems
+from steep.spec.api import Page, ProjectRequest, ProjectView
+from steep.spec.errors import Forbidden, InvalidInput
+
+router = APIRouter(prefix="/projects", tags=["projects"])
+
+_EXAMPLE = {"name": "search", "share": 2.0, "quota": {"gpus": 8, "jobs": 20, "stored_bytes": 2_000_000_000_000}}
+
+
+@router.get("", summary="List projects", response_model=Page[ProjectView], responses=problems())
+def list_projects(here: Here, caller: Viewer, page: Paging) -> Response:
+    """Those that the key sees, with what they use."""
+    return answer(here.store.projects.list(page, names=caller.projects))
+
+
+@router.post("", summary="Make a project", response_model=ProjectView, status_code=201, responses=problems(409))
+def create(
+    here: Here, caller: Admin, request: Annotated[ProjectRequest, Body(openapi_examples={"team": {"value": _EXAMPLE}})]
+) -> Response:
+    """With its share in fair sharing, and its quota."""
+    _of_all(caller)
+    return answer(here.store.projects.create(request, here.now()), 201)
+
+
+@router.patch("/{name}", summary="Change a project", response_model=ProjectView, responses=problems(404))
+def change(
+    here: Here, caller: Admin, name: Annotated[str, Path(description="Of the project.", max_length=40)], request: ProjectRequest
+) -> Response:
+    """Its share or quota; what is not given stays."""
+    _of_all(caller)
+    if request.name != name:
+        raise InvalidInput("a project keeps its name", where="name", cure=f"Write {name} there too.")
+    before = here.store.projects.get(name)
+    given = {field: getattr(request, field) for field in request.model_fields_set}
+    whole = ProjectRequest(name=name, share=before.share, quota=before.quota).model_copy(update=given)
+    view = here.store.projects.change(whole, here.now())
+    here.bell.ring()
+    return answer(view)
+
+
+def _of_all(caller: Caller) -> None:
+    if caller.project is not None:
+        raise Forbidden("a key of one project does not manage projects", where="Authorization")

@@ -1,0 +1,83 @@
+"""The service as one object: its settings, its store, its backends, and what its parts share. One in each process."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Self
+
+from steep.artifacts.files import make_directory
+from steep.artifacts.rundir import RunDirectory
+from steep.compute.contract import Backend
+from steep.server.bell import Bell, News
+from steep.server.places import QueuePlaces
+from steep.server.secretbox import SecretBox
+from steep.server.settings import ServerSettings
+from steep.server.store.projects import DEFAULT
+from steep.server.store.store import Store
+
+
+class Service:
+    """What routes and loops work with. Everything in it may be used from any thread.
+
+    Args:
+        settings: as the operator wants it.
+        store: the truth.
+        backends: where workers run, by name.
+        box: opens secrets.
+        clock: the time, in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        store: Store,
+        backends: Mapping[str, Backend],
+        box: SecretBox,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.backends = backends
+        self.box = box
+        self.now = clock
+        self.bell = Bell()
+        self.news = News(store.events.last_id)
+        self.queue_places = QueuePlaces(store.queue)
+        self.num_streams = 0
+        self.started_at = clock()
+        self.replica = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+
+    @classmethod
+    def open(cls, settings: ServerSettings) -> Self:
+        """Open the data directory, the database and the local backend.
+
+        Raises:
+            InvalidInput: the data directory or the database cannot be used.
+            ServerUnavailable: the database does not answer.
+        """
+        from steep.compute.local.backend import LocalBackend
+
+        for directory in ("runs", "files", "logs"):
+            make_directory(settings.data / directory)
+        settings.data.chmod(0o700)
+        store = Store.open(settings.database_url)
+        store.projects.ensure(DEFAULT, time.time())
+        box = SecretBox.at(settings.data / "secrets.key")
+        local = LocalBackend(settings.data, cpu_slots=settings.cpu_slots, warm=settings.warm)
+        return cls(settings, store, {local.name: local}, box)
+
+    def run(self, job_id: str) -> RunDirectory:
+        """A job's run directory."""
+        return RunDirectory(self.settings.run_directory(job_id))
+
+    def close(self) -> None:
+        """Let go of everything. Workers go on."""
+        for backend in self.backends.values():
+            close = getattr(backend, "close", None)
+            if close is not None:
+                close()
+        self.store.close()

@@ -1,0 +1,111 @@
+"""How a server is set up: where its data lies, where it listens, what it may read, how patient it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from steep.server.failure import FailurePolicy
+from steep.server.limits import Prices
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the server waits for what, in seconds.
+
+    Args:
+        lease: a worker may be silent for this long before it is called unreachable.
+        unreachable: it may be unreachable for this long before it is fenced, and ended where that is possible.
+        cancel: to save and end, when the job is cancelled; then its process group is ended.
+        stop: the same, when the job is to go on later.
+        loop: a loop's lease; when a replica dies, another one takes over after this time.
+        look: workers are looked at this often.
+    """
+
+    lease: float = 60.0
+    unreachable: float = 900.0
+    cancel: float = 60.0
+    stop: float = 600.0
+    loop: float = 10.0
+    look: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one request, or one client, may ask for.
+
+    Args:
+        body_bytes: of a request that is no upload.
+        upload_bytes: of a file.
+        requests_per_second: of one key, over a while.
+        burst_requests: of one key, at once.
+        failures_per_minute: requests with a wrong key, of one address.
+        streams: of events, that are open at the same time.
+    """
+
+    body_bytes: int = 8 << 20
+    upload_bytes: int = 64 * GIB
+    requests_per_second: float = 100.0
+    burst_requests: int = 400
+    failures_per_minute: int = 60
+    streams: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Everything that whoever starts a server decides.
+
+    Args:
+        data: the data directory, see docs/plans/service.md.
+        database: URL of the database; by default SQLite in the data directory.
+        host: address to listen on.
+        port: to listen on.
+        public_address: where workers and people reach this server, when that is not the host and the port.
+        roots: directories below which jobs may name files of this machine; none: jobs read uploads and remote sources only.
+        private_urls: whether sources may lie at addresses that are not public.
+        trust_remote_code: whether jobs may run code that comes with a model.
+        cpu_slots: of this machine, see `LocalBackend`.
+        warm: whether workers are forked from a warm process.
+        prices: of GPUs.
+        patience: how long is waited for what.
+        policy: how patient jobs are with failures.
+        bounds: what a client may ask for.
+    """
+
+    data: Path
+    database: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8470
+    public_address: str | None = None
+    roots: tuple[Path, ...] = ()
+    private_urls: bool = False
+    trust_remote_code: bool = False
+    cpu_slots: int | None = None
+    warm: bool = True
+    prices: Prices = field(default_factory=Prices)
+    patience: Patience = field(default_factory=Patience)
+    policy: FailurePolicy = field(default_factory=FailurePolicy)
+    bounds: Bounds = field(default_factory=Bounds)
+
+    @property
+    def database_url(self) -> str:
+        """Of the database that is used."""
+        return self.database or f"sqlite:///{self.data / 'steep.db'}"
+
+    @property
+    def address(self) -> str:
+        """Where workers and people reach this server."""
+        if self.public_address is not None:
+            return self.public_address.rstrip("/")
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+        return f"http://[{host}]:{self.port}" if ":" in host and host[0] != "[" else f"http://{host}:{self.port}"
+
+    def run_directory(self, job_id: str) -> Path:
+        """Where a job's run lies."""
+        return self.data / "runs" / job_id
+
+    def file_directory(self, file_id: str) -> Path:
+        """Where the bytes of an uploaded file lie, under the file's own name."""
+        return self.data / "files" / file_id

@@ -1,0 +1,63 @@
+"""New jobs: whose they are, whether they may be, and what they would take."""
+
+from __future__ import annotations
+
+from steep.server.admission import admit
+from steep.server.auth import Caller
+from steep.server.service import Service
+from steep.server.store.submissions import Idempotency
+from steep.spec.api import JobView, Plan
+from steep.spec.errors import InvalidSpec, NotFound
+from steep.spec.job import JobSpec
+
+
+def order(
+    service: Service,
+    caller: Caller,
+    spec: JobSpec,
+    *,
+    idempotency_key: Idempotency | None = None,
+    parent: tuple[str, int] | None = None,
+    job_id: str | None = None,
+) -> JobView:
+    """Queue a job for whoever asks, and wake the scheduler. The same order again answers the same job.
+
+    Raises:
+        InvalidSpec: it names a project or a source that it may not have.
+        Forbidden: the key does not open its project.
+        Conflict: the idempotency key was used for another order.
+    """
+    owned = _owned(spec, caller)
+    admit(owned, service)
+    view, is_new = service.store.jobs.submit(
+        owned,
+        service.now(),
+        created_by=caller.key.id,
+        parent=parent,
+        idempotency_key=idempotency_key,
+        job_id=job_id,
+    )
+    if is_new:
+        service.bell.ring()
+    return view
+
+
+def plan(service: Service, caller: Caller, spec: JobSpec) -> Plan:
+    """What a job would take, as far as it can be told before it has read anything. Raises as `order`."""
+    owned = _owned(spec, caller)
+    admit(owned, service)
+    try:
+        service.store.projects.get(owned.service.project)
+    except NotFound as error:
+        raise InvalidSpec(error.what, where="service.project", cure=error.cure) from error
+    return Plan(
+        currency=service.settings.prices.currency,
+        warnings=("Tokens, time and cost are known once the corpus has been read.",),
+    )
+
+
+def _owned(spec: JobSpec, caller: Caller) -> JobSpec:
+    """With the project that it belongs to: the key's own, where the spec names none."""
+    named = spec.service.project if "project" in spec.service.model_fields_set else None
+    project = caller.chosen(named)
+    return spec.model_copy(update={"service": spec.service.model_copy(update={"project": project})})

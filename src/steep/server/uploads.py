@@ -1,0 +1,124 @@
+"""Uploaded files: streamed to disk, hashed on the way, in place before they are known, gone before they are forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import unicodedata
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from blake3 import blake3
+
+from steep.artifacts.files import full_disk_stops, make_directory, sync_directory
+from steep.server.removal import remove_tree
+from steep.server.service import Service
+from steep.server.store.ids import new_id
+from steep.spec.api import FileView, Freed
+from steep.spec.errors import InvalidInput, NotFound, OutOfSpace
+
+LONGEST_NAME_BYTES = 200
+SPARE_BYTES = 1 << 30
+"""An upload leaves this much of the disk free: jobs need it more."""
+
+
+def plain_name(name: str) -> str:
+    """A name that is one part of a path and nothing else.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    is_odd = (
+        name in ("", ".", "..")
+        or name.startswith(".")
+        or "/" in name
+        or "\\" in name
+        or any(unicodedata.category(letter) in ("Cc", "Cs", "Cf", "Zl", "Zp") for letter in name)
+        or len(name.encode("utf-8", "replace")) > LONGEST_NAME_BYTES
+    )
+    if is_odd:
+        raise InvalidInput(
+            "is not the name of a file", where="name", cure="Give a plain name such as `manual.txt`, without a path."
+        )
+    return name
+
+
+async def receive(
+    service: Service, pieces: AsyncIterator[bytes], *, name: str, project: str, blake3_hex: str | None, created_by: str
+) -> FileView:
+    """Take in a file.
+
+    Args:
+        service: where.
+        pieces: of its bytes, as they come.
+        name: as its owner calls it; its ending tells its format.
+        project: whose it is.
+        blake3_hex: what its hash must be.
+        created_by: id of the key.
+
+    Raises:
+        InvalidInput: what came has another hash, is larger than allowed, or there is no such project or name.
+        OutOfSpace: it does not fit.
+    """
+    file_id = new_id("file")
+    directory = service.settings.file_directory(file_id)
+    target = directory / plain_name(name)
+    await asyncio.to_thread(_make_room, service, project, directory)
+    try:
+        size_bytes, digest = await _write(service, pieces, target)
+        if blake3_hex is not None and digest != blake3_hex.lower():
+            raise InvalidInput(
+                f"what came has the hash {digest}, not {blake3_hex}", where="blake3", cure="Send it again."
+            )
+        return await asyncio.to_thread(
+            service.store.files.add, name, project, size_bytes, digest, service.now(),
+            created_by=created_by, file_id=file_id,
+        )  # fmt: skip
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def remove_file(service: Service, file_id: str) -> Freed:
+    """Delete a file: it is forgotten first, so that no job is given one that is half gone.
+
+    Raises:
+        NotFound: there is none.
+    """
+    service.store.files.delete(file_id, service.now())
+    return Freed(freed_bytes=remove_tree(service.settings.file_directory(file_id)))
+
+
+def _make_room(service: Service, project: str, directory: Path) -> None:
+    try:
+        view = service.store.projects.get(project)
+    except NotFound as error:
+        raise InvalidInput(error.what, where="project", cure=error.cure) from error
+    quota = view.quota.stored_bytes
+    if quota is not None and view.stored_bytes >= quota:
+        raise InvalidInput(
+            f"project {project} has filled its storage", where="project", cure="Delete files or jobs that it needs no more."
+        )
+    if shutil.disk_usage(service.settings.data).free < SPARE_BYTES:
+        raise OutOfSpace("there is no room for uploads", where="data directory", cure="Delete what is needed no more.")
+    make_directory(directory)
+
+
+async def _write(service: Service, pieces: AsyncIterator[bytes], target: Path) -> tuple[int, str]:
+    hasher, size_bytes = blake3(), 0
+    with full_disk_stops(target), open(target, "xb") as stream:
+
+        def put(piece: bytes) -> None:
+            stream.write(piece)
+            hasher.update(piece)
+
+        async for piece in pieces:
+            size_bytes += len(piece)
+            if size_bytes > service.settings.bounds.upload_bytes:
+                raise InvalidInput("is larger than files may be here", where="body", cure="Split it.")
+            await asyncio.to_thread(put, piece)
+        stream.flush()
+        await asyncio.to_thread(os.fsync, stream.fileno())
+    sync_directory(target.parent)
+    return size_bytes, str(hasher.hexdigest())
