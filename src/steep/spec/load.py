@@ -59,19 +59,17 @@ def parse_spec(values: dict[str, Any], *, where: str = "job spec", directory: Pa
     return spec if directory is None else absolute(spec, directory)
 
 
-def _override(values: dict[str, Any], override: str) -> None:
+def read_override(override: str) -> tuple[str, Any]:
+    """The dotted key and the value of a `dotted.key=value` string; the value as a job file would hold it.
+
+    Raises:
+        InvalidSpec: it sets nothing, or its value is none.
+    """
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise InvalidSpec(
             f"{override!r} does not set anything", where="--set", cure="Write --set training.learning_rate=1e-5."
         )
-    node = values
-    *parents, last = key.split(".")
-    for parent in parents:
-        child = node.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise InvalidSpec(f"{key!r} goes through {parent!r}, which holds a plain value", where="--set")
-        node = child
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -80,6 +78,18 @@ def _override(values: dict[str, Any], override: str) -> None:
     if isinstance(value, str):  # YAML 1.1 reads 1e-5 as text, people mean a number
         with contextlib.suppress(ValueError):  # else it is text after all
             value = float(value)
+    return key, value
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, value = read_override(override)
+    node = values
+    *parents, last = key.split(".")
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise InvalidSpec(f"{key!r} goes through {parent!r}, which holds a plain value", where="--set")
+        node = child
     node[last] = value
 
 
