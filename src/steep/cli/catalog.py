@@ -140,21 +140,20 @@ def print_score(score: Mapping[str, Any]) -> None:
         console.print(f"  task {task}: " + ", ".join(f"{metric} {value:.4f}" for metric, value in metrics.items()))
 
 
-def compared(run: RunDirectory, steps: Sequence[int]) -> list[Score]:
-    """The base and the rows of these steps, or all rows.
+def compared(results: Results | None, steps: Sequence[int], where: str) -> list[Score]:
+    """The base and the rows of these steps, or all rows; `where` is the run or the job.
 
     Raises:
         InvalidInput: nothing was measured yet, or not these.
     """
-    results = run.results()
     if results is None:
-        raise InvalidInput("has no results yet", where=str(run.path), cure="`steep run` measures every checkpoint.")
+        raise InvalidInput("has no results yet", where=where, cure="`steep run` measures every checkpoint.")
     measured = {score.step for score in results.scores if score.kind != "base"}
     missing = [step for step in steps if step not in measured]
     if missing:
         raise InvalidInput(
             f"step {missing[0]} was not measured",
-            where=str(run.path),
+            where=where,
             cure=f"Measure it with `steep checkpoints evaluate`. Measured: {', '.join(map(str, sorted(measured)))}.",
         )
     return [score for score in results.scores if score.kind == "base" or not steps or score.step in steps]

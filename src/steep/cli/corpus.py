@@ -37,10 +37,10 @@ def inspect(
     """Prepare a job's corpus and account for it: documents, bytes, tokens, languages, drops with reasons, the split."""
     from steep.artifacts.rundir import RunDirectory
     from steep.cli.accounting import print_accounting, read_accounting
+    from steep.cli.jobfile import read_job
     from steep.cli.output import print_json
-    from steep.spec.load import load_spec
 
-    spec = load_spec(job, overrides=overrides)
+    spec = read_job(job, overrides)
     run = RunDirectory(directory or _cache(spec))
     _prepare(run, spec, json=json)
     accounting = read_accounting(run)

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict
 
 from steep.artifacts.rundir import RunDirectory
 from steep.cli.estimate import estimate_facts
+from steep.cli.jobfile import read_job
 from steep.cli.paths import default_run
 from steep.planning.recipe import Decision, Recipe, derive
 from steep.spec.job import JobSpec
-from steep.spec.load import load_spec, read_values
+from steep.spec.load import read_values
 
 LATER = "derived when the job runs, from the base and the corpus"
 
@@ -47,7 +48,7 @@ def explained(job: Path, overrides: list[str], directory: Path | None) -> Explan
     Raises:
         InvalidSpec: the spec is not valid, or asks for what the base or the corpus cannot give.
     """
-    spec = load_spec(job, overrides=overrides)
+    spec = read_job(job, overrides)
     given = read_values(job, overrides=overrides)
     recipe, basis, notes = _recipe(spec, RunDirectory(directory or default_run(spec.name)))
     fields = tuple(_fields("", spec, given))

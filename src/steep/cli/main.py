@@ -8,6 +8,9 @@ import sys
 import typer
 
 from steep.cli import checkpoints, corpus, demo, lineage, run, score, spec, watch
+from steep.cli.service import doctor, files, gpus, jobs, keys, login, projects, secrets, up
+
+SERVICE = "The service"
 
 app = typer.Typer(
     name="steep",
@@ -28,6 +31,16 @@ app.command("branch")(lineage.branch)
 app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(spec.app, name="spec")
+app.command("up", rich_help_panel=SERVICE)(up.up)
+app.command("down", rich_help_panel=SERVICE)(up.down)
+app.command("login", rich_help_panel=SERVICE)(login.login)
+app.add_typer(jobs.app, name="jobs", rich_help_panel=SERVICE)
+app.add_typer(files.app, name="files", rich_help_panel=SERVICE)
+app.add_typer(secrets.app, name="secrets", rich_help_panel=SERVICE)
+app.command("gpus", rich_help_panel=SERVICE)(gpus.gpus)
+app.add_typer(projects.app, name="projects", rich_help_panel=SERVICE)
+app.add_typer(keys.app, name="keys", rich_help_panel=SERVICE)
+app.command("doctor", rich_help_panel=SERVICE)(doctor.doctor)
 
 
 def _show_version(wanted: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -14,3 +15,8 @@ def shown(path: Path) -> str:
 def default_run(name: str) -> Path:
     """The run directory of a job for which none was given."""
     return Path("runs") / name
+
+
+def default_data() -> Path:
+    """The data directory of a server for which none was given: `steep` in the user's data directory."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "steep"

@@ -36,10 +36,10 @@ def run(
     The same command again goes on where it was. Ctrl-C saves a checkpoint and stops with exit code 3.
     """
     from steep.artifacts.rundir import RunDirectory
+    from steep.cli.jobfile import read_job
     from steep.cli.paths import default_run
-    from steep.spec.load import load_spec
 
-    spec = load_spec(job, overrides=overrides)
+    spec = read_job(job, overrides)
     place = RunDirectory(directory or default_run(spec.name))
     work(place, spec, until=until, detach=detach, json=json)
 

@@ -44,8 +44,13 @@ def has_export(run: RunDirectory) -> bool:
 def show(run: RunDirectory, console: Console) -> None:
     """Print it."""
     results = run.results()
-    if results is None:
-        return
+    if results is not None:
+        show_results(results, console)
+        _files(run, console)
+
+
+def show_results(results: Results, console: Console) -> None:
+    """Print the numbers, what was selected and why, and the completions."""
     console.print()
     console.print(table(results))
     selected = results.selected
@@ -63,7 +68,6 @@ def show(run: RunDirectory, console: Console) -> None:
         console.print(Text(f"Warning: {warning}", "yellow"))
     for completion in results.completions:
         _completion(completion, console)
-    _files(run, console)
 
 
 def table(results: Results) -> Table:

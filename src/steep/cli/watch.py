@@ -1,4 +1,4 @@
-"""`steep watch`, `steep status`, `steep plot`: look at a run, at work or finished."""
+"""`steep watch`, `steep status`, `steep plot`: look at a run or a job, at work or finished."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ if TYPE_CHECKING:
     from steep.cli.view import View
 
 RunArgument = typer.Argument(metavar="RUN", help="A run directory.")
+RunOrJob = typer.Argument(metavar="RUN|JOB", help="A run directory, or the id of a job of the service.")
 
 
-def watch(directory: Path = RunArgument) -> None:
-    """Watch a run at work, or see how a finished one went. Ctrl-C leaves it at work."""
+def watch(where: str = RunOrJob) -> None:
+    """Watch a run or a job at work, or see how a finished one went. Ctrl-C leaves it at work."""
     from rich.console import Console
 
     from steep.artifacts.rundir import RunDirectory
     from steep.cli.follow import follow
+    from steep.cli.service.connect import is_job
+    from steep.cli.service.following import watch as watch_job
     from steep.cli.summary import show
 
-    run = RunDirectory.existing(directory)
+    if is_job(where):
+        watch_job(where, json=False)
+        return
+    run = RunDirectory.existing(where)
     console = Console()
     try:
         error = follow(run, console, history=True)
@@ -34,12 +40,26 @@ def watch(directory: Path = RunArgument) -> None:
     show(run, console)
 
 
-def status(directory: Path = RunArgument, json: bool = typer.Option(False, "--json", help="Print it as JSON.")) -> None:
-    """Where a run stands: its stages, its last step, its checkpoints, what it warned of."""
+def status(
+    where: str | None = typer.Argument(
+        None, metavar="[RUN|JOB]", help="A run directory, or the id of a job; the service by default."
+    ),
+    json: bool = typer.Option(False, "--json", help="Print it as JSON."),
+) -> None:
+    """Where a run or a job stands: its stages, its last step, its checkpoints, what it warned of. Or how the service is."""
     from steep.artifacts.rundir import RunDirectory
     from steep.cli.output import print_json
+    from steep.cli.service.connect import is_job
+    from steep.cli.service.looking import show as show_job
+    from steep.cli.service.status import show_service
 
-    run = RunDirectory.existing(directory)
+    if where is None:
+        show_service(json=json)
+        return
+    if is_job(where):
+        show_job(where, json=json)
+        return
+    run = RunDirectory.existing(where)
     view = _view(run)
     facts = _facts(run, view)
     if json:

@@ -1,0 +1,59 @@
+"""The server that a command speaks to, and the job that it is about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from steep.client.client import Client
+
+PATIENCE_SECONDS = 5.0
+"""How long a command tries to reach a server that is away: somebody waits for it."""
+
+FOLLOWING_SECONDS = 600.0
+"""How long it is waited for while it is followed: a restart must not end that."""
+
+_JOB_ID = re.compile(r"job-[0-9a-z]+")
+
+
+@contextmanager
+def connected(*, patience_seconds: float = PATIENCE_SECONDS) -> Iterator[Client]:
+    """A client for the server that is known here.
+
+    Raises:
+        InvalidInput: none is.
+        Unauthorized: there is no key for it.
+    """
+    from steep.client.client import Client
+
+    with Client(patience_seconds=patience_seconds) as client:
+        yield client
+
+
+def is_job(where: str) -> bool:
+    """Whether a job of the service is meant and not a run directory: it looks like a job's id, and no such directory is there."""
+    return _JOB_ID.fullmatch(where) is not None and not Path(where).is_dir()
+
+
+def find_job(client: Client, job: str) -> str:
+    """The id of a job, given by its id or by its name.
+
+    Raises:
+        NotFound: no job has that name.
+        InvalidInput: several have it.
+    """
+    from steep.spec.errors import InvalidInput, NotFound
+
+    if _JOB_ID.fullmatch(job):
+        return job
+    named = [one.view for one in client.jobs.list(name=job) if one.view.name == job]
+    if not named:
+        raise NotFound("there is no such job", where=job, cure="`steep jobs list --all` shows them all.")
+    if len(named) > 1:
+        ids = ", ".join(f"{view.id} ({view.standing.state})" for view in named)
+        raise InvalidInput(f"{len(named)} jobs have this name", where=job, cure=f"Say which by its id: {ids}.")
+    return named[0].id

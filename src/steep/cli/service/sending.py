@@ -1,0 +1,121 @@
+"""Sources that lie here and not where the server is: they are uploaded, and the spec names the uploads.
+
+A directory or a pattern becomes one packed file, the same bytes each time, so that what was uploaded before is not sent again.
+"""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from steep.spec.errors import InvalidInput
+from steep.spec.job import JobSpec, Source
+from steep.spec.load import is_remote
+
+if TYPE_CHECKING:
+    from steep.client.client import Client
+    from steep.corpus.sources import SourceFile
+    from steep.spec.api import FileView
+
+UPLOADED = "steep://files/"
+"""How a job names an uploaded file: this and its id."""
+
+
+def is_here(server: str) -> bool:
+    """Whether a server is on this machine, and reads the same files."""
+    return urlsplit(server).hostname in ("localhost", "127.0.0.1", "::1")
+
+
+def with_uploads(spec: JobSpec, client: Client) -> JobSpec:
+    """Upload the local sources of a job, and return the job with the uploads in their place.
+
+    Raises:
+        InvalidInput: the base or a task lies here, and no upload can stand for it.
+        InvalidCorpus: a source is not there.
+    """
+    _refuse_what_cannot_be_sent(spec)
+    from steep.corpus.sources import name_sources
+
+    project = spec.service.project
+    earlier = {(one.name, one.blake3): one for one in client.files.list(project=project)}
+
+    def send(sources: Sequence[Source]) -> tuple[Source, ...]:
+        return tuple(_sent(name, source, client, project, earlier) for name, source in name_sources(sources).items())
+
+    replay = spec.replay.source
+    changed: dict[str, Any] = {
+        "corpus": spec.corpus.model_copy(update={"sources": send(spec.corpus.sources)}),
+        "evaluation": spec.evaluation.model_copy(update={"general": send(spec.evaluation.general)}),
+    }
+    if isinstance(replay, Source):
+        changed["replay"] = spec.replay.model_copy(update={"source": send([replay])[0]})
+    return spec.model_copy(update=changed)
+
+
+def _refuse_what_cannot_be_sent(spec: JobSpec) -> None:
+    here = {
+        "base": spec.base.model,
+        "base.from_scratch.tokenizer": spec.base.from_scratch.tokenizer if spec.base.from_scratch else None,
+        **{f"evaluation.tasks.{i}": task for i, task in enumerate(spec.evaluation.tasks)},
+    }
+    for field, path in here.items():
+        if path is not None and Path(path).is_absolute():
+            raise InvalidInput(
+                f"{path} lies on this machine and the server is on another",
+                where=field,
+                cure="Give a hub id, or a path that the server's operator has allowed, with --no-upload.",
+            )
+
+
+def _sent(name: str, source: Source, client: Client, project: str, earlier: dict[tuple[str, str], FileView]) -> Source:
+    """The source as an upload; one that is remote stays as it is."""
+    if is_remote(source.path) and not source.path.startswith("file://"):
+        return source
+    from steep.corpus.sources import list_files, local_path, root_of
+
+    path = Path(local_path(source))
+    if path.is_file():
+        view = _upload(path, path.name, client, project, earlier)
+        return source.model_copy(update={"path": UPLOADED + view.id, "name": name})
+    with tempfile.TemporaryDirectory(prefix="steep-upload-") as directory:
+        packed = Path(directory) / f"{name}.tar.gz"
+        _pack(list_files(name, source), root_of(source), packed)
+        view = _upload(packed, packed.name, client, project, earlier)
+    chosen = ("**/*",) if source.include or not path.is_dir() else ()  # they were chosen here, whatever their kind
+    return source.model_copy(update={"path": UPLOADED + view.id, "name": name, "include": chosen, "exclude": ()})
+
+
+def _upload(path: Path, name: str, client: Client, project: str, earlier: dict[tuple[str, str], FileView]) -> FileView:
+    from steep.artifacts.files import hash_file
+    from steep.cli.output import say
+    from steep.cli.service.transfer import shown_transfer
+    from steep.spec.units import format_bytes
+
+    size_bytes = path.stat().st_size
+    known = earlier.get((name, hash_file(path)))
+    if known is not None:
+        say(f"{name} was uploaded before, as {known.id}.")
+        return known
+    with shown_transfer(f"Uploading {name}", size_bytes) as count:
+        view = client.files.upload(path, name=name, project=project, count=count)
+    say(f"Uploaded {name} ({format_bytes(size_bytes)}) as {view.id}.")
+    return view
+
+
+def _pack(files: Sequence[SourceFile], root: str, target: Path) -> None:
+    """One archive of these files. Nothing but their names and bytes goes into it, so the same files make the same archive."""
+    with (
+        open(target, "wb") as stream,
+        gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=stream, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for file in files:
+            member = tarfile.TarInfo(file.path.removeprefix(root))
+            with open(file.path, "rb") as content:
+                member.size = Path(file.path).stat().st_size
+                archive.addfile(member, content)

@@ -1,0 +1,124 @@
+"""`steep up`, `steep down` and `steep serve`: a server on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from steep.cli.service.options import DataOption, JsonOption
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from steep.cli.service.process import ServerProcess
+
+HOST = "127.0.0.1"
+PORT = 8470
+RootOption = typer.Option(
+    [], "--root", metavar="DIR", help="Jobs may read files of this machine below it; may be given several times."
+)
+
+
+def up(
+    data: Path | None = DataOption,
+    port: int = typer.Option(PORT, "--port", metavar="PORT", help="Where to listen, on this machine alone."),
+    roots: list[Path] = RootOption,
+    detach: bool = typer.Option(False, "--detach", help="Return once it is ready; `steep down` stops it."),
+    json: bool = JsonOption,
+) -> None:
+    """Start the service on this machine: jobs, this machine's GPUs (or its processor), nothing else to install.
+
+    Jobs may read files below your home and below where you stand. Ctrl-C stops the server in good order; workers go on,
+    and the next `steep up` finds them. Where one is at work already, it is shown.
+    """
+    from steep.cli.paths import default_data
+    from steep.cli.service import process
+
+    place = (data or default_data()).absolute()
+    there = process.find_server(place)
+    if there is not None:
+        _tell(place, there.address, fresh=False, json=json)
+        return
+    address = f"http://{HOST}:{port}"
+    with process.starting(place):
+        process.require_free_port(HOST, port)
+        allowed = dict.fromkeys([Path.home(), Path.cwd(), *(root.absolute() for root in roots)])
+        arguments = ["--host", HOST, "--port", str(port), "--local-key"]
+        for root in allowed:
+            arguments += ["--root", str(root)]
+        server = process.start_server(place, address, arguments)
+        try:
+            process.wait_until_ready(server, place, address)
+        except BaseException:
+            server.terminate()
+            raise
+    _tell(place, address, fresh=True, json=json)
+    if not detach:
+        _stay(server, place)
+
+
+def _tell(data: Path, address: str, *, fresh: bool, json: bool) -> None:
+    """Where the server is, where things lie, and what to do next."""
+    from steep.cli.output import print_json
+    from steep.cli.service.process import log_file
+    from steep.client.config import config_file, read_config
+
+    config = config_file()
+    known = read_config(config)
+    is_known = known is not None and known.server == address
+    if json:
+        facts = {"server": address, "data": str(data), "config": str(config) if is_known else None}
+        print_json(facts | {"log": str(log_file(data)), "started": fresh})
+        return
+    print(f"Steep is {'ready' if fresh else 'at work already'} at {address}")
+    print(f"  data  {data}")
+    print(f"  key   {config if is_known else _other_key(data)}")
+    print(f"  log   {log_file(data)}")
+    print("Next:  steep jobs submit JOB.yaml --watch", flush=True)
+
+
+def _other_key(data: Path) -> str:
+    return f"in {data}; your config names another server, so give STEEP_SERVER and STEEP_KEY"
+
+
+def _stay(server: subprocess.Popen[bytes], data: Path) -> None:
+    """Wait for the server; Ctrl-C and SIGTERM end it in good order."""
+    import signal
+    from types import FrameType
+
+    from steep.cli.output import say
+    from steep.cli.service.process import ended
+
+    asked: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        server.terminate()
+
+    say("Ctrl-C stops the server; workers go on.")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    server.wait()
+    if not asked:
+        raise ended(server, data)
+    say("Stopped. Jobs are kept; `steep up` goes on with them.")
+
+
+def down(data: Path | None = DataOption, json: bool = JsonOption) -> None:
+    """Stop the server of this machine in good order. Workers go on, and the next `steep up` finds them."""
+    from steep.cli.output import print_json
+    from steep.cli.paths import default_data
+    from steep.cli.service.process import find_server, stop_server
+
+    place = (data or default_data()).absolute()
+    there: ServerProcess | None = find_server(place)
+    if there is not None:
+        stop_server(there)
+    if json:
+        print_json({"data": str(place), "stopped": there is not None})
+    elif there is None:
+        print(f"No server is at work on {place}.")
+    else:
+        print(f"The server at {there.address} is stopped; workers go on.")
