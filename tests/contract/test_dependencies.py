@@ -15,6 +15,7 @@ DISTRIBUTIONS = {  # of modules that may not be installed here, or that come wit
     "anyio": "httpx",
     "mlflow": "mlflow-skinny",
     "pydantic_core": "pydantic",
+    "starlette": "fastapi",
     "torch.utils.tensorboard": "tensorboard",
 }
 LOADED_BY_NAME = {"psycopg"}  # SQLAlchemy does, when a database's URL says so

@@ -162,7 +162,9 @@ def _walk(spec: JobSpec, change: Change) -> JobSpec:
         change(f"evaluation.tasks.{number}", task) if task.endswith((".yaml", ".yml")) else task
         for number, task in enumerate(evaluation.tasks)
     )
-    general = tuple(_source(one, f"evaluation.general.{number}", change) for number, one in enumerate(evaluation.general))
+    general = tuple(
+        _source(one, f"evaluation.general.{number}", change) for number, one in enumerate(evaluation.general)
+    )
     sources = (_source(one, f"corpus.sources.{number}", change) for number, one in enumerate(spec.corpus.sources))
     replay = spec.replay.source
     if not isinstance(replay, str):

@@ -10,7 +10,6 @@ from fastapi import APIRouter, FastAPI
 from steep import __version__
 from steep.server import probes
 from steep.server.audit import AuditTrail
-from steep.server.auth import Uses
 from steep.server.problems import tell_problems
 from steep.server.routes import (
     attempts,
@@ -30,7 +29,9 @@ BASE = "/api/v1"
 NOUNS = (jobs, events, outputs, checkpoints, files, attempts, keys, projects, house)
 
 
-def make_app(service: Service, *, on_start: Callable[[], None] = lambda: None, on_end: Callable[[], None] = lambda: None) -> FastAPI:
+def make_app(
+    service: Service, *, on_start: Callable[[], None] = lambda: None, on_end: Callable[[], None] = lambda: None
+) -> FastAPI:
     """The application of a service.
 
     Args:
@@ -58,8 +59,6 @@ def make_app(service: Service, *, on_start: Callable[[], None] = lambda: None, o
     )
     app.state.service = service
     app.state.guard = Guard(service.settings.bounds)
-    app.state.uses = service.uses = Uses()
-    service.openapi = app.openapi
     api = APIRouter(prefix=BASE)
     for noun in NOUNS:
         api.include_router(noun.router)

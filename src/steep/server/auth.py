@@ -6,8 +6,6 @@ sees that project and no other: what lies elsewhere does not exist for it.
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -70,25 +68,6 @@ class Caller:
         return wanted
 
 
-class Uses:
-    """Counts requests by key, and hands them over from time to time, so that not each is written."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: Counter[str] = Counter()
-
-    def add(self, key_id: str) -> None:
-        """A request was made."""
-        with self._lock:
-            self._counts[key_id] += 1
-
-    def take(self) -> dict[str, int]:
-        """What was counted since the last time."""
-        with self._lock:
-            counts, self._counts = dict(self._counts), Counter()
-        return counts
-
-
 def service_of(request: Request) -> Service:
     """The service that a request is made to."""
     service: Service = request.app.state.service
@@ -116,7 +95,7 @@ def _requiring(role: Role) -> Callable[..., Caller]:
             guard.failed(request)
             raise Unauthorized("the key is unknown, expired or revoked", where="Authorization")
         guard.admit(key.id)
-        request.app.state.uses.add(key.id)
+        service.uses.add(key.id)
         request.state.caller = key
         if RANKS[key.role] < RANKS[role]:
             raise Forbidden(f"a {key.role} may not do this; {_named(role)} may", where="Authorization")

@@ -53,9 +53,7 @@ def branch_job(
     new = new_id("job")
     made = branch(service.run(job_id), request.step, service.settings.run_directory(new), resolve(spec, service))
     try:
-        view = order(
-            service, caller, spec, idempotency_key=idempotency_key, parent=(job_id, request.step), job_id=new
-        )
+        view = order(service, caller, spec, idempotency_key=idempotency_key, parent=(job_id, request.step), job_id=new)
     except BaseException:
         _undo(service, made.path.name)
         raise

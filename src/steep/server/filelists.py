@@ -52,9 +52,7 @@ def export_files(run: RunDirectory) -> list[StoredFile]:
     files = sorted(path for path in run.export.rglob("*") if path.is_file() and not path.is_symlink())
     if not files:
         raise NotFound("the job has no export yet", where=run.path.name, cure="It comes with the job's last stage.")
-    return [
-        StoredFile(path=path.relative_to(run.export).as_posix(), size_bytes=path.stat().st_size) for path in files
-    ]
+    return [StoredFile(path=path.relative_to(run.export).as_posix(), size_bytes=path.stat().st_size) for path in files]
 
 
 def export_file(run: RunDirectory, name: str) -> Path:

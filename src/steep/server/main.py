@@ -4,17 +4,151 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
-from steep.client.config import Settings, config_file, find_admin_key, write_config
-from steep.server.settings import ServerSettings
+from steep.server.limits import Prices
+from steep.server.settings import Patience, ServerSettings
+from steep.spec.errors import EXIT_DONE, EXIT_FAILED, InvalidInput, SteepError
 
 log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 5
 """How long requests that are under way may take when the server ends."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line and serve; returns the exit code."""
+    from steep.server.logs import begin_logging
+
+    options = _parser().parse_args(arguments)
+    begin_logging(logging.DEBUG if options.verbose else logging.INFO)
+    try:
+        serve(settings_of(options), local_key=options.local_key)
+    except SteepError as error:
+        print(error, file=sys.stderr)
+        if error.cure:
+            print(error.cure, file=sys.stderr)
+        return error.exit_code
+    except SystemExit:  # uvicorn has said why
+        return EXIT_FAILED
+    return EXIT_DONE
+
+
+def serve(settings: ServerSettings, *, local_key: bool = False) -> None:
+    """Serve until a signal asks to stop.
+
+    Args:
+        settings: how.
+        local_key: write an admin's key to the user's config.
+
+    Raises:
+        InvalidInput: the data directory or the database cannot be used.
+        ServerUnavailable: the database does not answer.
+    """
+    import uvicorn
+
+    from steep.server.app import make_app
+    from steep.server.ending import StoppableServer
+    from steep.server.localkey import ensure_key
+    from steep.server.loops.all import Loops
+    from steep.server.service import Service
+
+    service = Service.open(settings)
+    try:
+        key_file = ensure_key(service, for_user=local_key)
+        loops = Loops(service)
+        app = make_app(service, on_start=loops.start, on_end=loops.end)
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="on",
+            timeout_graceful_shutdown=CLOSE_SECONDS,
+            h11_max_incomplete_event_size=64 << 10,
+        )
+        log.info("serving %s from %s; an admin's key lies in %s", settings.address, settings.data, key_file)
+        StoppableServer(config, service.news.end).run()
+        log.info("stopped; workers go on")
+    finally:
+        service.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m steep.server", description="Serve Steep's API, and run jobs.")
+    add = parser.add_argument
+    add("--data", type=Path, required=True, metavar="DIR", help="the data directory: runs, files, SQLite, keys")
+    add(
+        "--database",
+        metavar="URL",
+        help="postgresql://user:password@host/name; by default SQLite in the data directory",
+    )
+    add("--host", default="127.0.0.1", help="address to listen on")
+    add("--port", type=int, default=8470, help="port to listen on")
+    add("--address", metavar="URL", help="where workers and people reach the server, if not at host and port")
+    add(
+        "--root",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="jobs may read files of this machine below it",
+    )
+    add("--private-urls", action="store_true", help="sources may lie at addresses that are not public")
+    add("--trust-remote-code", action="store_true", help="jobs may run code that comes with a model")
+    add(
+        "--cpu-slots", type=int, metavar="N", help="jobs that run on the processor at once; by default one without GPUs"
+    )
+    add("--cold", action="store_true", help="start each worker as a new program, which takes seconds and spares memory")
+    add(
+        "--gpu-price",
+        action="append",
+        default=[],
+        metavar="MODEL=PRICE",
+        help="of a GPU-hour; `*=PRICE` for all others",
+    )
+    add("--currency", default="USD", help="of prices and limits")
+    add("--lease-seconds", type=float, default=60.0, metavar="S", help="silent for longer, a worker is unreachable")
+    add("--local-key", action="store_true", help="write an admin's key to the user's config, as `steep up` does")
+    add("--verbose", action="store_true", help="say more")
+    return parser
+
+
+def settings_of(options: argparse.Namespace) -> ServerSettings:
+    """The settings that a command line asks for.
+
+    Raises:
+        InvalidInput: one of them makes no sense.
+    """
+    return ServerSettings(
+        data=options.data.absolute(),
+        database=options.database,
+        host=options.host,
+        port=options.port,
+        public_address=options.address,
+        roots=tuple(root.absolute() for root in options.root),
+        private_urls=options.private_urls,
+        trust_remote_code=options.trust_remote_code,
+        cpu_slots=options.cpu_slots,
+        warm=not options.cold,
+        prices=_prices(options.gpu_price, options.currency),
+        patience=Patience(lease=options.lease_seconds),
+    )
+
+
+def _prices(given: list[str], currency: str) -> Prices:
+    by_model: dict[str, float] = {}
+    for one in given:
+        model, _, price = one.rpartition("=")
+        try:
+            by_model[model] = float(price)
+        except ValueError:
+            model = ""
+        if not model or by_model[model] < 0:
+            raise InvalidInput(f"{one!r} is no price", where="--gpu-price", cure="Write it like H100=2.50.")
+    others = by_model.pop("*", 0.0)
+    return Prices(by_model, others, currency)

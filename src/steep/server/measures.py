@@ -21,10 +21,10 @@ def exposition(service: Service) -> tuple[bytes, str]:
     for state, count in store.queue.counts().items():
         jobs.labels(str(state)).set(count)
     attempts = gauge("attempts", "Living attempts by state and reason.", ("state", "reason"))
-    for (state, reason), count in Counter(
+    for (standing, reason), count in Counter(
         (str(one.standing.state), str(one.standing.reason)) for one in store.attempts.living()
     ).items():
-        attempts.labels(state, reason).set(count)
+        attempts.labels(standing, reason).set(count)
     waiting = store.queue.snapshot(now).waiting
     gauge("queue_jobs", "Jobs that wait for devices.").set(len(waiting))
     gauge("queue_longest_wait_seconds", "How long the first of them has waited.").set(

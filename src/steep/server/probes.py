@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+import json
+
+from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from steep.server.auth import Here, Viewer
@@ -20,7 +22,10 @@ def healthz() -> str:
 
 
 @router.get(
-    "/readyz", summary="Whether it can work", response_class=PlainTextResponse, responses={503: {"description": "Not now."}}
+    "/readyz",
+    summary="Whether it can work",
+    response_class=PlainTextResponse,
+    responses={503: {"description": "Not now."}},
 )
 def readyz(here: Here) -> Response:
     """Open to all; whether the database answers, and nothing else."""
@@ -38,8 +43,6 @@ def metrics(here: Here, caller: Viewer) -> Response:
 
 
 @router.get("/api/v1/openapi.json", summary="This document", include_in_schema=False)
-def openapi(here: Here, caller: Viewer) -> Response:
+def openapi(request: Request, caller: Viewer) -> Response:
     """The API as OpenAPI has it."""
-    import json
-
-    return Response(json.dumps(here.openapi()), media_type=JSON)
+    return Response(json.dumps(request.app.openapi()), media_type=JSON)

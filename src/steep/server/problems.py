@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
+
 class TooMany(ServerUnavailable):
     """More requests than one client may make; later ones are welcome."""
 
@@ -53,7 +54,14 @@ _STATUSES: dict[type[SteepError], int] = {
     Stopped: 409,
     ServerUnavailable: 503,
 }
-_TITLES = {401: "Unauthorized", 403: "Forbidden", 404: "Not found", 409: "Conflict", 422: "Invalid", 429: "Too many requests"}
+_TITLES = {
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not found",
+    409: "Conflict",
+    422: "Invalid",
+    429: "Too many requests",
+}
 RETRY_SECONDS = 2
 
 
@@ -144,7 +152,10 @@ def _words(issue: dict[str, Any]) -> str:
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = error.status_code
-    details = {404: f"there is no {request.url.path}", 405: f"{request.method} is nothing that {request.url.path} knows"}
+    details = {
+        404: f"there is no {request.url.path}",
+        405: f"{request.method} is nothing that {request.url.path} knows",
+    }
     codes = {404: NotFound.code, 405: "method_not_allowed", 400: InvalidInput.code}
     title = _TITLES.get(status, "Not possible")
     problem = Problem(

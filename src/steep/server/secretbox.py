@@ -42,7 +42,9 @@ class SecretBox:
         try:
             return cls(path.read_bytes())
         except ValueError as error:
-            raise InvalidInput("holds no key", where=str(path), cure="Restore it: secrets cannot be read without.") from error
+            raise InvalidInput(
+                "holds no key", where=str(path), cure="Restore it: secrets cannot be read without."
+            ) from error
 
     def lock(self, value: str) -> bytes:
         """What is stored of a secret."""

@@ -18,6 +18,7 @@ from steep.server.secretbox import SecretBox
 from steep.server.settings import ServerSettings
 from steep.server.store.projects import DEFAULT
 from steep.server.store.store import Store
+from steep.server.uses import Uses
 
 
 class Service:
@@ -47,6 +48,7 @@ class Service:
         self.bell = Bell()
         self.news = News(store.events.last_id)
         self.queue_places = QueuePlaces(store.queue)
+        self.uses = Uses()
         self.num_streams = 0
         self.started_at = clock()
         self.replica = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"

@@ -99,7 +99,7 @@ class ServerSettings:
         """Where workers and people reach this server."""
         if self.public_address is not None:
             return self.public_address.rstrip("/")
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
         return f"http://[{host}]:{self.port}" if ":" in host and host[0] != "[" else f"http://{host}:{self.port}"
 
     def run_directory(self, job_id: str) -> Path:

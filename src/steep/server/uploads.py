@@ -98,7 +98,9 @@ def _make_room(service: Service, project: str, directory: Path) -> None:
     quota = view.quota.stored_bytes
     if quota is not None and view.stored_bytes >= quota:
         raise InvalidInput(
-            f"project {project} has filled its storage", where="project", cure="Delete files or jobs that it needs no more."
+            f"project {project} has filled its storage",
+            where="project",
+            cure="Delete files or jobs that it needs no more.",
         )
     if shutil.disk_usage(service.settings.data).free < SPARE_BYTES:
         raise OutOfSpace("there is no room for uploads", where="data directory", cure="Delete what is needed no more.")

@@ -13,6 +13,7 @@ SCHEDULE_SECONDS = 2.0
 REAP_SECONDS = 1.0
 LIMIT_SECONDS = 5.0
 RETENTION_SECONDS = 600.0
+USES_SECONDS = 10.0
 
 
 class Loops:
@@ -25,6 +26,7 @@ class Loops:
             Loop("watcher", service, Watcher(service).turn, every_seconds=patience.look, bell=bell),
             Loop("reaper", service, Reaper(service).turn, every_seconds=REAP_SECONDS),
             Loop("limits", service, LimitsLoop(service).turn, every_seconds=LIMIT_SECONDS),
+            Loop("uses", service, lambda: _count_uses(service), every_seconds=USES_SECONDS, alone=False),
             Loop("retention", service, lambda: _prune(service), every_seconds=RETENTION_SECONDS),
         )
 
@@ -45,3 +47,10 @@ def _prune(service: Service) -> None:
     """Delete old news until none is left."""
     while service.store.retention.prune(service.now()):
         continue
+
+
+def _count_uses(service: Service) -> None:
+    """Write down how often keys were used."""
+    counts = service.uses.take()
+    if counts:
+        service.store.keys.count_use(counts, service.now())

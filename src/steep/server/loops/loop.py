@@ -68,7 +68,9 @@ class Loop:
             self._take_turn()
             heard = self._bell.wait(heard, self._every_seconds) if not self._ending.is_set() else heard
         if self._alone:
-            self._guarded(lambda: self._service.store.loops.release(self.name, self._service.replica, self._service.now()))
+            self._guarded(
+                lambda: self._service.store.loops.release(self.name, self._service.replica, self._service.now())
+            )
 
     def _take_turn(self) -> None:
         def turn() -> None:

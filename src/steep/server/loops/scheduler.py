@@ -87,7 +87,9 @@ class Scheduler:
                 devices,
                 service.now(),
                 lease_seconds=service.settings.patience.lease,
-                price_per_second=service.settings.prices.per_second([one.model for one in devices if one.kind == "gpu"]),
+                price_per_second=service.settings.prices.per_second(
+                    [one.model for one in devices if one.kind == "gpu"]
+                ),
             )
         except (Conflict, NotFound) as late:
             log.info("%s is not begun: %s", job_id, late)
@@ -138,11 +140,13 @@ class Scheduler:
     def _mend(self) -> None:
         """Submit attempts again of which nobody knows whether they were."""
         for attempt in self._store.attempts.living():
-            if attempt.handle is not None or attempt.revoked_at is not None or attempt.backend not in self._service.backends:
+            if (
+                attempt.handle is not None
+                or attempt.revoked_at is not None
+                or attempt.backend not in self._service.backends
+            ):
                 continue
             log.warning("%s/%d was left without a handle; it is submitted again", attempt.job_id, attempt.number)
             lease = self._service.settings.patience.lease
-            token = self._store.tokens.renew(
-                attempt.job_id, attempt.number, self._service.now(), lease_seconds=lease
-            )
+            token = self._store.tokens.renew(attempt.job_id, attempt.number, self._service.now(), lease_seconds=lease)
             self._submit(attempt.backend, attempt.job_id, attempt.number, token, attempt.devices)

@@ -15,10 +15,19 @@ from steep.spec.errors import NotFound
 
 JSON = "application/json"
 
-_PROBLEM = {"model": Problem, "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+_PROBLEM = {
+    "model": Problem,
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+Documented = dict[int | str, dict[str, Any]]
+
+BYTES: Documented = {200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
+TEXT: Documented = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+
+def problems(*statuses: int) -> Documented:
     """What the OpenAPI document says of what may go wrong; every route needs a key and may be asked too often."""
     words = {
         401: "No key, or one that opens nothing.",
@@ -32,7 +41,9 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         503: "The database does not answer now; try again.",
         507: "There is no room left.",
     }
-    return {status: {"description": words[status], **_PROBLEM} for status in sorted({401, 403, 422, 429, 503, *statuses})}
+    return {
+        status: {"description": words[status], **_PROBLEM} for status in sorted({401, 403, 422, 429, 503, *statuses})
+    }
 
 
 def answer(model: BaseModel, status: int = 200) -> Response:
@@ -44,7 +55,9 @@ def _page(
     page: Annotated[int, Query(ge=1, le=1_000_000, description="From 1.")] = 1,
     page_size: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="Items of a page.")] = 50,
     sort_by: Annotated[str | None, Query(max_length=50, description="Name of a field.")] = None,
-    sort_order: Annotated[Literal["asc", "desc"] | None, Query(description="As is usual for the field by default.")] = None,
+    sort_order: Annotated[
+        Literal["asc", "desc"] | None, Query(description="As is usual for the field by default.")
+    ] = None,
     include_total: Annotated[bool, Query(description="Count all items too.")] = False,
 ) -> PageRequest:
     descending = None if sort_order is None else sort_order == "desc"
@@ -64,4 +77,6 @@ def file_answer(path: Path, name: str) -> Response:
     """
     if not path.is_file():
         raise NotFound(f"there is no {name}")
-    return FileResponse(path, media_type="application/octet-stream", filename=name, content_disposition_type="attachment")
+    return FileResponse(
+        path, media_type="application/octet-stream", filename=name, content_disposition_type="attachment"
+    )

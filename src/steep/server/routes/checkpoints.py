@@ -11,7 +11,7 @@ from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.server.auth import Here, Member, Viewer
 from steep.server.filelists import checkpoint_file, checkpoint_files
 from steep.server.removal import remove_checkpoint
-from steep.server.routes.answers import Paging, answer, file_answer, problems
+from steep.server.routes.answers import BYTES, Paging, answer, file_answer, problems
 from steep.server.routes.jobs import Job, seen
 from steep.server.service import Service
 from steep.spec.api import CheckpointView, Freed, Page, PinRequest, StoredFile
@@ -20,7 +20,6 @@ from steep.spec.errors import DamagedArtifact
 router = APIRouter(prefix="/jobs/{job}/checkpoints", tags=["checkpoints"])
 
 Step = Annotated[int, Path(ge=0, le=2**31 - 1, description="Step of the checkpoint.")]
-_BYTES = {200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
 
 
 @router.get("", summary="List a job's checkpoints", response_model=Page[CheckpointView], responses=problems(404))
@@ -93,11 +92,9 @@ def list_files(here: Here, caller: Viewer, job: Job, step: Step, page: Paging) -
 
 @router.get(
     "/{step}/files/{path:path}", summary="Download a file of a checkpoint", response_class=Response,
-    responses={**_BYTES, **problems(404, 409, 416)},
+    responses={**BYTES, **problems(404, 409, 416)},
 )  # fmt: skip
-def content(
-    here: Here, caller: Viewer, job: Job, step: Step, path: Annotated[str, Path(max_length=1000)]
-) -> Response:
+def content(here: Here, caller: Viewer, job: Job, step: Step, path: Annotated[str, Path(max_length=1000)]) -> Response:
     """The header Range gives a part of it, so that a download can go on."""
     seen(here, caller, job)
     return file_answer(checkpoint_file(here.run(job), step, path), path)

@@ -12,7 +12,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from steep.server.auth import Caller, Here, Viewer
 from steep.server.problems import TooMany
-from steep.server.routes.answers import After, PageSize, answer, problems
+from steep.server.routes.answers import After, Documented, PageSize, answer, problems
 from steep.server.routes.jobs import Job, seen
 from steep.server.service import Service
 from steep.spec.api import Page
@@ -31,7 +31,7 @@ Accept = Annotated[str, Header(description="`text/event-stream` streams what hap
 LastEventId = Annotated[int | None, Header(alias="Last-Event-ID", ge=0, le=2**62, description="Resumes a stream.")]
 Kinds = Annotated[list[EventKind] | None, Query(alias="kind", description="Of these kinds only.")]
 
-_STREAM = {200: {"model": Page[Event], "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+_STREAM: Documented = {200: {"model": Page[Event], "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 
 
 @router.get(
@@ -67,7 +67,9 @@ async def _answer(
     if "text/event-stream" in accept:
         if here.num_streams >= here.settings.bounds.streams:
             raise TooMany("too many streams are open", cure="Close some, or try again in a while.")
-        return StreamingResponse(stream.lines(begin), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        return StreamingResponse(
+            stream.lines(begin), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+        )
     found = await asyncio.to_thread(stream.read, begin, page_size + 1)
     return answer(Page(items=tuple(found[:page_size]), page_size=page_size, has_more=len(found) > page_size))
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from steep.server.auth import Caller, Here, Member, Viewer
-from steep.server.routes.answers import Paging, answer, file_answer, problems
+from steep.server.routes.answers import BYTES, Paging, answer, file_answer, problems
 from steep.server.service import Service
 from steep.server.uploads import receive, remove_file
 from steep.spec.api import FileView, Freed, Page
@@ -16,8 +16,10 @@ from steep.spec.api import FileView, Freed, Page
 router = APIRouter(prefix="/files", tags=["files"])
 
 File = Annotated[str, Path(description="Id of a file.", max_length=100)]
-_BINARY = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}, "required": True}
-_BYTES = {200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
+_BINARY = {
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    "required": True,
+}
 
 
 @router.post(
@@ -61,7 +63,7 @@ def show(here: Here, caller: Viewer, file: File) -> Response:
 
 
 @router.get(
-    "/{file}/content", summary="Download a file", response_class=Response, responses={**_BYTES, **problems(404, 416)}
+    "/{file}/content", summary="Download a file", response_class=Response, responses={**BYTES, **problems(404, 416)}
 )
 def content(here: Here, caller: Viewer, file: File) -> Response:
     """The header Range gives a part of it, so that a download can go on."""

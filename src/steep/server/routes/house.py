@@ -23,7 +23,9 @@ Name = Annotated[str, Path(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$", descripti
 Project = Annotated[str | None, Query(description="Whose; by default the key's project.")]
 
 
-@router.get("/devices", summary="GPUs and CPU slots, and who holds them", response_model=Page[DeviceView], responses=problems())
+@router.get(
+    "/devices", summary="GPUs and CPU slots, and who holds them", response_model=Page[DeviceView], responses=problems()
+)
 def devices(here: Here, caller: Viewer, page: Paging) -> Response:
     """A job of another project is not named."""
     leases = {(lease.backend, lease.device_id): lease for lease in here.store.queue.leases()}
@@ -42,7 +44,9 @@ def status(here: Here, caller: Viewer) -> Response:
 
     warnings: list[str] = []
     states = [state for _, state in _states(here, warnings)]
-    warnings += [f"{state.device.id} is set aside: {state.detail}" for state in states if not state.usable and state.detail]
+    warnings += [
+        f"{state.device.id} is set aside: {state.detail}" for state in states if not state.usable and state.detail
+    ]
     return answer(
         StatusView(
             version=__version__,
@@ -77,7 +81,9 @@ def list_secrets(here: Here, caller: Viewer, page: Paging, project: Project = No
     return answer(_page_of(list(here.store.secrets.list(wanted)), page))
 
 
-@router.get("/secrets/{name}", summary="A secret, without its value", response_model=SecretView, responses=problems(404))
+@router.get(
+    "/secrets/{name}", summary="A secret, without its value", response_model=SecretView, responses=problems(404)
+)
 def show_secret(here: Here, caller: Viewer, name: Name, project: Project = None) -> Response:
     """When it was stored."""
     return answer(_secret(here, caller.chosen(project), name))
@@ -91,7 +97,9 @@ def put_secret(here: Here, caller: Member, name: Name, request: SecretRequest, p
     return answer(_secret(here, owner, name))
 
 
-@router.delete("/secrets/{name}", summary="Forget a secret", status_code=204, response_class=Response, responses=problems(404))
+@router.delete(
+    "/secrets/{name}", summary="Forget a secret", status_code=204, response_class=Response, responses=problems(404)
+)
 def delete_secret(here: Here, caller: Member, name: Name, project: Project = None) -> Response:
     """Workers that run keep what they got."""
     here.store.secrets.delete(caller.chosen(project), name, here.now())

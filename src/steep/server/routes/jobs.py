@@ -37,7 +37,9 @@ from steep.spec.states import Reason, State
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 Job = Annotated[str, Path(description="Id of a job.", max_length=100)]
-Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200, description="Under one key one job is made.")]
+Key = Annotated[
+    str | None, Header(alias="Idempotency-Key", max_length=200, description="Under one key one job is made.")
+]
 
 
 @router.post(
@@ -124,7 +126,11 @@ def cancel(here: Here, caller: Member, job: Job) -> Response:
 
 
 @router.post(
-    "/{job}/clone", summary="Submit a job like another", response_model=JobView, status_code=201, responses=problems(404)
+    "/{job}/clone",
+    summary="Submit a job like another",
+    response_model=JobView,
+    status_code=201,
+    responses=problems(404),
 )
 def clone(here: Here, caller: Member, job: Job, request: CloneRequest, idempotency_key: Key = None) -> Response:
     """A new job with the same spec, and with what `set` changes by dotted path."""

@@ -70,9 +70,7 @@ def usage(
 ) -> Response:
     """Requests made with it; the last few seconds may be missing."""
     _seen(here, caller, key)
-    return answer(
-        here.store.keys.usage(key, here.now(), bucket_seconds=int(bucket_seconds), num_buckets=num_buckets)
-    )
+    return answer(here.store.keys.usage(key, here.now(), bucket_seconds=int(bucket_seconds), num_buckets=num_buckets))
 
 
 def _seen(here: Service, caller: Caller, key: str) -> KeyView:

@@ -9,7 +9,7 @@ from fastapi.responses import PlainTextResponse, Response
 
 from steep.server.auth import Here, Viewer
 from steep.server.filelists import export_file, export_files
-from steep.server.routes.answers import After, PageSize, Paging, answer, file_answer, problems
+from steep.server.routes.answers import BYTES, TEXT, After, PageSize, Paging, answer, file_answer, problems
 from steep.server.routes.jobs import Job, seen
 from steep.server.runreports import read_reports
 from steep.spec.api import NEXT_OFFSET_HEADER, DeviceSample, Page, StoredFile
@@ -20,13 +20,11 @@ from steep.spec.results import Results
 router = APIRouter(prefix="/jobs/{job}", tags=["outputs"])
 
 Kind = Literal["stage", "progress", "step", "evaluation", "checkpoint", "notice"]
-_TEXT = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
-_BYTES = {200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
 _PICTURES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
 @router.get(
-    "/logs", summary="What workers printed", response_class=PlainTextResponse, responses={**_TEXT, **problems(404)}
+    "/logs", summary="What workers printed", response_class=PlainTextResponse, responses={**TEXT, **problems(404)}
 )
 def logs(
     here: Here,
@@ -62,7 +60,7 @@ def results(here: Here, caller: Viewer, job: Job) -> Response:
     return answer(found)
 
 
-@router.get("/charts/{name}", summary="A chart", response_class=Response, responses={**_BYTES, **problems(404)})
+@router.get("/charts/{name}", summary="A chart", response_class=Response, responses={**BYTES, **problems(404)})
 def chart(
     here: Here, caller: Viewer, job: Job, name: Annotated[str, Path(pattern=r"^[\w-]+\.(png|svg)$", max_length=100)]
 ) -> Response:
@@ -94,7 +92,7 @@ def export_list(here: Here, caller: Viewer, job: Job, page: Paging) -> Response:
 
 @router.get(
     "/export/files/{path:path}", summary="Download a file of the exported model", response_class=Response,
-    responses={**_BYTES, **problems(404, 416)},
+    responses={**BYTES, **problems(404, 416)},
 )  # fmt: skip
 def export_content(here: Here, caller: Viewer, job: Job, path: Annotated[str, Path(max_length=1000)]) -> Response:
     """The header Range gives a part of it, so that a download can go on."""

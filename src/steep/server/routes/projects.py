@@ -34,7 +34,10 @@ def create(
 
 @router.patch("/{name}", summary="Change a project", response_model=ProjectView, responses=problems(404))
 def change(
-    here: Here, caller: Admin, name: Annotated[str, Path(description="Of the project.", max_length=40)], request: ProjectRequest
+    here: Here,
+    caller: Admin,
+    name: Annotated[str, Path(description="Of the project.", max_length=40)],
+    request: ProjectRequest,
 ) -> Response:
     """Its share or quota; what is not given stays."""
     _of_all(caller)

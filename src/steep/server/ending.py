@@ -1,0 +1,38 @@
+"""A web server that ends in good order: streams are let go first, and what follows it is run too."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+
+
+class StoppableServer(uvicorn.Server):
+    """Ends on SIGTERM and SIGINT. A second SIGINT does not wait for requests.
+
+    Args:
+        config: as for any server of uvicorn.
+        let_go: ends what would go on for ever, such as streams of events.
+    """
+
+    def __init__(self, config: uvicorn.Config, let_go: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._let_go = let_go
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Uvicorn's own raises the signal again at the end, which would end the process before its last words."""
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal asks to stop."""
+        self._let_go()
+        super().handle_exit(sig, frame)

@@ -1,0 +1,74 @@
+"""The first key of a server. Nothing is open without one, so whoever starts a server gets an admin's, in a file of his own.
+
+It lies in `DATA/admin.toml`, readable by its owner alone, for as long as it opens the server. `steep up` has it written to the
+user's config too, unless that names another server.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from steep.client.config import Settings, config_file, read_config, write_config
+from steep.server.service import Service
+from steep.spec.api import KeyRequest
+from steep.spec.errors import InvalidInput
+
+
+def ensure_key(service: Service, *, for_user: bool) -> Path:
+    """See to it that whoever started the server has a key. Returns the file that it lies in.
+
+    Args:
+        service: which is to be opened.
+        for_user: write it to the user's config too.
+
+    Raises:
+        InvalidInput: a file cannot be written.
+    """
+    own = service.settings.data / "admin.toml"
+    settings = _good(own, service) or _new(service)
+    _write(own, settings)
+    if not for_user:
+        return own
+    config = config_file()
+    known = _read(config)
+    if known is not None and known.server != settings.server:
+        return own
+    if known is None or _opens(known, service) is None:
+        _write(config, settings)
+    return config
+
+
+def _good(path: Path, service: Service) -> Settings | None:
+    """The key in a file, if it is an admin's and opens the service; with the address that this has now."""
+    known = _read(path)
+    return None if known is None else _opens(known, service)
+
+
+def _opens(known: Settings, service: Service) -> Settings | None:
+    key = service.store.keys.authenticate(known.key, service.now())
+    if key is None or key.role != "admin" or key.project is not None:
+        return None
+    return Settings(service.settings.address, known.key)
+
+
+def _new(service: Service) -> Settings:
+    made = service.store.keys.create(KeyRequest(name="first key of this server", role="admin"), service.now())
+    return Settings(service.settings.address, made.secret)
+
+
+def _read(path: Path) -> Settings | None:
+    try:
+        return read_config(path)
+    except InvalidInput:
+        return None  # what cannot be used is written anew
+
+
+def _write(path: Path, settings: Settings) -> None:
+    if _read(path) == settings:
+        return
+    try:
+        write_config(path, settings)
+    except OSError as error:
+        raise InvalidInput(
+            f"the key cannot be written ({error.strerror})", where=str(path), cure="Mend the rights there."
+        ) from error
