@@ -82,7 +82,8 @@ def _act(action: str, arguments: str) -> int:
 
 
 def _fields(error: SteepError) -> dict[str, object]:
-    return {"what": error.what, "where": error.where, "cure": error.cure, "exit_code": error.exit_code}
+    fields = {"what": error.what, "where": error.where, "cure": error.cure}
+    return {**fields, "code": error.code, "exit_code": error.exit_code}
 
 
 def _explain(error: SteepError) -> None:
