@@ -26,6 +26,7 @@ from steep.server.secretbox import SecretBox
 from steep.server.service import Service
 from steep.server.settings import ServerSettings
 from steep.server.store.store import Store
+from steep.server.webserver import web_config
 from steep.spec.api import KeyRequest, Role
 
 WAIT_SECONDS = 90.0
@@ -79,7 +80,7 @@ def serving(
     service = Service(settings, store, backends or {}, SecretBox.at(data / "secrets.key"))
     work = Loops(service)
     app = make_app(service, on_start=work.start, on_end=work.end) if loops else make_app(service)
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, timeout_graceful_shutdown=1))
+    server = uvicorn.Server(web_config(app, settings))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

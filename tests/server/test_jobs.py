@@ -110,7 +110,7 @@ def test_paused_it_keeps_what_it_has_and_resumed_it_ends_with_the_same_bytes(
     job.pause()
     wait_for(lambda: job.refresh().standing.is_paused)
     assert job.standing.reason is Reason.HELD_BY_USER
-    assert list(client.devices.list())[0].job_id is None
+    assert next(client.devices.list()).job_id is None
     last = job.view.progress.step
     assert last in [one.step for one in client.checkpoints.list(job.id)]
     job.resume().wait(timeout_seconds=120, poll_seconds=0.2)

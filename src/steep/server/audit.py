@@ -1,7 +1,8 @@
-"""The audit log: each request that changes something, who made it, to what, and how it ended. Written after the answer is known."""
+"""The audit log: each request that changes something, who made it, to what, and how it ended. Written before it is told."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,24 +33,15 @@ class AuditTrail:
         if scope["type"] != "http" or scope["path"].startswith(f"{_BASE}/attempts/"):
             await self._app(scope, receive, send)  # workers' reports are many, and are kept themselves
             return
-        status = 500
 
-        async def send_seen(message: Message) -> None:
-            nonlocal status
+        async def send_recorded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if scope["method"] in _CHANGES or status in (401, 403):
+                    await asyncio.to_thread(self._write, scope, status)
             await send(message)
 
-        try:
-            await self._app(scope, receive, send_seen)
-        finally:
-            if scope["method"] in _CHANGES or status in (401, 403):
-                await self._record(scope, status)
-
-    async def _record(self, scope: Scope, status: int) -> None:
-        import asyncio
-
-        await asyncio.to_thread(self._write, scope, status)
+        await self._app(scope, receive, send_recorded)
 
     def _write(self, scope: Scope, status: int) -> None:
         caller = scope.get("state", {}).get("caller")

@@ -249,6 +249,6 @@ def _signal_name(number: int) -> str:
 
 
 def step_in(problem: Problem) -> int | None:
-    """The step that a worker's word names, as in `step 812`."""
-    found = re.search(r"\bstep (\d[\d,]*)", f"{problem.detail} {problem.title}")
+    """The step that a worker's word names, as in `step 812`: where it went wrong, or what it says."""
+    found = re.search(r"\bstep (\d[\d,]*)", f"{problem.field or ''} {problem.detail} {problem.title}")
     return None if found is None else int(found.group(1).replace(",", ""))

@@ -13,9 +13,6 @@ from steep.spec.errors import EXIT_DONE, EXIT_FAILED, InvalidInput, SteepError
 
 log = logging.getLogger(__name__)
 
-CLOSE_SECONDS = 5
-"""How long requests that are under way may take when the server ends."""
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and serve; returns the exit code."""
@@ -46,33 +43,19 @@ def serve(settings: ServerSettings, *, local_key: bool = False) -> None:
         InvalidInput: the data directory or the database cannot be used.
         ServerUnavailable: the database does not answer.
     """
-    import uvicorn
-
     from steep.server.app import make_app
-    from steep.server.ending import StoppableServer
     from steep.server.localkey import ensure_key
     from steep.server.loops.all import Loops
     from steep.server.service import Service
+    from steep.server.webserver import StoppableServer, web_config
 
     service = Service.open(settings)
     try:
         key_file = ensure_key(service, for_user=local_key)
         loops = Loops(service)
         app = make_app(service, on_start=loops.start, on_end=loops.end)
-        config = uvicorn.Config(
-            app,
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            lifespan="on",
-            timeout_graceful_shutdown=CLOSE_SECONDS,
-            h11_max_incomplete_event_size=64 << 10,
-        )
         log.info("serving %s from %s; an admin's key lies in %s", settings.address, settings.data, key_file)
-        StoppableServer(config, service.news.end).run()
+        StoppableServer(web_config(app, settings), service.news.end).run()
         log.info("stopped; workers go on")
     finally:
         service.close()

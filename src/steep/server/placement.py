@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from steep.server.waiting import Kind, OfferedDevice, RunningJob, Snapshot, WaitingJob, queue_order
+from steep.server.waiting import Need, Place, RunningJob, Snapshot, WaitingJob, need_of, queue_order, suiting
 from steep.spec.states import Reason
 from steep.spec.units import format_bytes
 
@@ -29,8 +29,6 @@ MAX_PREEMPTIONS = 50
 
 NUM_COUNTED = 100
 """Sentences count the jobs ahead up to here, so that they need not all be written anew when one job of thousands begins."""
-
-Place = tuple[str, str]  # backend and location
 
 
 class Placement(NamedTuple):
@@ -72,20 +70,6 @@ def place(snapshot: Snapshot) -> Decisions:
     return _Round(snapshot).decide()
 
 
-class _Need(NamedTuple):
-    """What jobs ask for; many ask for the same."""
-
-    kind: Kind
-    size: int
-    gpu: str | None
-    location: str | None
-
-    def __str__(self) -> str:
-        model = self.gpu or "GPU"
-        what = "a CPU slot" if self.kind == "cpu" else f"{self.size} x {model}"
-        return what if self.location is None else f"{what} in {self.location}"
-
-
 @dataclass(frozen=True, slots=True)
 class _Spot:
     """The devices of one place that suit a need, by number: all of them, the free ones, and those that soon will be."""
@@ -104,10 +88,10 @@ class _Spot:
 class _Chance(NamedTuple):
     """How a need can be met now: in all places that are large enough, one that has it free, that will have it, or most."""
 
-    spots: Sequence[_Spot]
-    fits: _Spot | None
-    will_fit: _Spot | None
-    best: _Spot | None
+    spots: Collection[_Spot]
+    fits: _Spot | None = None
+    will_fit: _Spot | None = None
+    best: _Spot | None = None
 
 
 class _Round:
@@ -135,17 +119,18 @@ class _Round:
                 self._coming.add(number)
             else:
                 self._holders[number] = holder
-        self._suiting: dict[_Need, list[tuple[Place, frozenset[int]]]] = {}
-        self._chances: dict[_Need, _Chance] = {}
-        self._sentences: dict[tuple[_Need, int], str] = {}
+        self._suiting: dict[Need, list[tuple[Place, frozenset[int]]]] = {}
+        self._spots: dict[Need, dict[Place, _Spot]] = {}
+        self._chances: dict[Need, _Chance] = {}
+        self._sentences: dict[tuple[Need, int], str] = {}
         self._lowest = min((job.priority for job in snapshot.running if not job.stopping), default=None)
-        self._no_victims: dict[_Need, int] = {}  # the highest priority for which none were found; there are never more
+        self._no_victims: dict[Need, int] = {}  # the highest priority for which none were found; there are never more
         self._decisions = Decisions()
 
     def decide(self) -> Decisions:
         """Go through the queue once."""
         for position, job in enumerate(queue_order(self._snapshot), 1):
-            need = self._need(job)
+            need = need_of(job, self._has_gpus)
             over = self._over_quota(job, need)
             if over is not None:
                 self._wait(job, Reason.WAITING_FOR_QUOTA, over, position)
@@ -156,17 +141,9 @@ class _Round:
     def _wait(self, job: WaitingJob, reason: Reason, detail: str, position: int) -> None:
         self._decisions.waits.append(Wait(job.id, reason, detail, position))
 
-    def _need(self, job: WaitingJob) -> _Need:
-        count = job.gpu_count
-        if count is None:
-            count = 1 if self._has_gpus or job.gpu is not None else 0
-        if count == 0:
-            return _Need("cpu", 1, None, job.location)
-        return _Need("gpu", count, job.gpu, job.location)
-
     # --------------------------------------------------------------------------------------------------------- quotas
 
-    def _over_quota(self, job: WaitingJob, need: _Need) -> str | None:
+    def _over_quota(self, job: WaitingJob, need: Need) -> str | None:
         project = self._projects.get(job.project)
         if project is None:
             return None
@@ -184,7 +161,7 @@ class _Round:
 
     # -------------------------------------------------------------------------------------------------------- devices
 
-    def _try(self, job: WaitingJob, need: _Need) -> bool:
+    def _try(self, job: WaitingJob, need: Need) -> bool:
         """Place a job; or else see to it that its devices come. Returns whether it was placed."""
         chance = self._chance(need)
         if chance.fits is not None:
@@ -198,60 +175,65 @@ class _Round:
             self._keep(chance.best, need)
         return False
 
-    def _chance(self, need: _Need) -> _Chance:
+    def _chance(self, need: Need) -> _Chance:
         """How things stand for a need; looked at anew only after something has changed."""
         if need not in self._chances:
-            spots = [
-                _Spot(place, all_of_them, all_of_them & self._free, all_of_them & self._coming)
-                for place, all_of_them in self._suited(need)
-                if len(all_of_them) >= need.size
-            ]
-            self._chances[need] = _Chance(
-                spots,
-                fits=min(  # large room stays whole
-                    (spot for spot in spots if len(spot.free) >= need.size),
-                    key=lambda spot: (len(spot.free), spot.place),
-                    default=None,
-                ),
-                will_fit=max(
-                    (spot for spot in spots if spot.in_sight >= need.size),
-                    key=lambda spot: (len(spot.free), spot.place),
-                    default=None,
-                ),
-                best=max(
-                    (spot for spot in spots if spot.in_sight),
-                    key=lambda spot: (spot.in_sight, spot.place),
-                    default=None,
-                ),
-            )
+            spots = self._find(need)
+            fitting = [spot for spot in spots if len(spot.free) >= need.size]
+            if fitting:  # large room stays whole
+                self._chances[need] = _Chance(spots, fits=min(fitting, key=lambda spot: (len(spot.free), spot.place)))
+            else:
+                enough = [spot for spot in spots if spot.in_sight >= need.size]
+                some = [spot for spot in spots if spot.in_sight]
+                self._chances[need] = _Chance(
+                    spots,
+                    will_fit=max(enough, key=lambda spot: (len(spot.free), spot.place), default=None),
+                    best=max(some, key=lambda spot: (spot.in_sight, spot.place), default=None),
+                )
         return self._chances[need]
 
-    def _suited(self, need: _Need) -> list[tuple[Place, frozenset[int]]]:
+    def _find(self, need: Need) -> Collection[_Spot]:
+        if need not in self._spots:
+            large = ((place, numbers) for place, numbers in self._suited(need) if len(numbers) >= need.size)
+            self._spots[need] = {place: self._spot(place, numbers) for place, numbers in large}
+        return self._spots[need].values()
+
+    def _spot(self, place: Place, numbers: frozenset[int]) -> _Spot:
+        return _Spot(place, numbers, numbers & self._free, numbers & self._coming)
+
+    def _has_changed(self, place: Place) -> None:
+        """Devices of a place were lent, kept or asked back."""
+        self._chances.clear()
+        for spots in self._spots.values():
+            if place in spots:
+                spots[place] = self._spot(place, spots[place].all)
+
+    def _suited(self, need: Need) -> list[tuple[Place, frozenset[int]]]:
         if need not in self._suiting:
-            self._suiting[need] = list(_suiting(self._devices, need))
+            self._suiting[need] = list(suiting(self._devices, need))
         return self._suiting[need]
 
-    def _lend(self, job: WaitingJob, need: _Need, spot: _Spot) -> None:
+    def _lend(self, job: WaitingJob, need: Need, spot: _Spot) -> None:
         chosen = heapq.nsmallest(need.size, spot.free)
         self._free.difference_update(chosen)
-        self._chances.clear()
+        self._has_changed(spot.place)
         names = tuple(self._devices[number].id for number in chosen)
         self._decisions.placements.append(Placement(job.id, spot.place[0], names))
         self._jobs[job.project] += 1
         self._gpus[job.project] += need.size if need.kind == "gpu" else 0
 
-    def _keep(self, spot: _Spot, need: _Need) -> None:
+    def _keep(self, spot: _Spot, need: Need) -> None:
         """Nobody behind gets these: the free ones, then those that soon will be, as many as are needed."""
         kept = heapq.nsmallest(need.size, spot.free)
         kept += heapq.nsmallest(need.size - len(kept), spot.coming)
         if kept:
             self._free.difference_update(kept)
             self._coming.difference_update(kept)
-            self._chances.clear()
+            self._has_changed(spot.place)
 
     # ------------------------------------------------------------------------------------------------------ preemption
 
-    def _preempt(self, job: WaitingJob, need: _Need, spots: Sequence[_Spot]) -> _Spot | None:
+    def _preempt(self, job: WaitingJob, need: Need, spots: Collection[_Spot]) -> _Spot | None:
         """Ask lower jobs of one place to yield; returns that place as it is then, or nothing when it is enough nowhere."""
         if self._lowest is None or job.priority <= max(self._lowest, self._no_victims.get(need, self._lowest)):
             return None
@@ -267,13 +249,14 @@ class _Round:
         self._coming |= freed
         for number in freed:
             del self._holders[number]
-        self._chances.clear()
+        for place in {(self._devices[number].backend, self._devices[number].location) for number in freed}:
+            self._has_changed(place)
         for victim in victims:
             detail = f"yields to job {job.id}, whose priority is {job.priority} and not {victim.priority}"
             self._decisions.preemptions.append(Preemption(victim.id, job.id, detail))
-        return next(spot for spot in self._chance(need).spots if spot.place == chosen.place)
+        return self._spots[need][chosen.place]
 
-    def _victims(self, job: WaitingJob, need: _Need, spot: _Spot) -> list[RunningJob]:
+    def _victims(self, job: WaitingJob, need: Need, spot: _Spot) -> list[RunningJob]:
         lacking = need.size - spot.in_sight
         frees: dict[str, int] = defaultdict(int)
         lower: dict[str, RunningJob] = {}
@@ -299,13 +282,13 @@ class _Round:
 
     # -------------------------------------------------------------------------------------------------------- sentences
 
-    def _sentence(self, need: _Need, position: int) -> str:
+    def _sentence(self, need: Need, position: int) -> str:
         ahead = min(position - 1, NUM_COUNTED + 1)
         if (need, ahead) not in self._sentences:
             self._sentences[(need, ahead)] = self._missing(need) or f"waiting for {need}; {_ahead(ahead)}"
         return self._sentences[(need, ahead)]
 
-    def _missing(self, need: _Need) -> str | None:
+    def _missing(self, need: Need) -> str | None:
         """Why no wait will help, as things are."""
         most = max((len(all_of_them) for _, all_of_them in self._suited(need)), default=0)
         if most >= need.size:
@@ -322,18 +305,6 @@ def _ahead(jobs: int) -> str:
     if jobs > NUM_COUNTED:
         return f"more than {NUM_COUNTED} jobs ahead"
     return "1 job ahead" if jobs == 1 else f"{jobs} jobs ahead"
-
-
-def _suiting(devices: Iterable[OfferedDevice], need: _Need) -> Iterator[tuple[Place, frozenset[int]]]:
-    """By place, the numbers of the devices that suit a need, lent ones too."""
-    found: dict[Place, list[int]] = defaultdict(list)
-    for number, one in enumerate(devices):
-        if one.kind != need.kind or (need.location is not None and one.location != need.location):
-            continue
-        if need.gpu is None or need.gpu.lower() in one.model.lower():
-            found[(one.backend, one.location)].append(number)
-    for place, numbers in sorted(found.items()):
-        yield place, frozenset(numbers)
 
 
 def _harm(victims: Sequence[RunningJob]) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -16,6 +16,7 @@ PATIENCE_SECONDS = 300.0
 MAX_BACK_OFF_SECONDS = 3600.0
 
 Kind = Literal["gpu", "cpu"]
+Place = tuple[str, str]  # backend and location
 
 
 class WaitingJob(NamedTuple):
@@ -83,6 +84,42 @@ class Snapshot:
     devices: Sequence[OfferedDevice]
     projects: Sequence[ProjectUse]
     patience_seconds: float = PATIENCE_SECONDS
+
+
+class Need(NamedTuple):
+    """What jobs ask for; many ask for the same."""
+
+    kind: Kind
+    size: int
+    gpu: str | None
+    location: str | None
+
+    def __str__(self) -> str:
+        model = self.gpu or "GPU"
+        what = "a CPU slot" if self.kind == "cpu" else f"{self.size} x {model}"
+        return what if self.location is None else f"{what} in {self.location}"
+
+
+def need_of(job: WaitingJob, has_gpus: bool) -> Need:
+    """What a job needs, where there are GPUs or where there are none."""
+    count = job.gpu_count
+    if count is None:
+        count = 1 if has_gpus or job.gpu is not None else 0
+    if count == 0:
+        return Need("cpu", 1, None, job.location)
+    return Need("gpu", count, job.gpu, job.location)
+
+
+def suiting(devices: Iterable[OfferedDevice], need: Need) -> Iterator[tuple[Place, frozenset[int]]]:
+    """By place, the numbers of the devices that suit a need, lent ones too."""
+    found: dict[Place, list[int]] = defaultdict(list)
+    for number, one in enumerate(devices):
+        if one.kind != need.kind or (need.location is not None and one.location != need.location):
+            continue
+        if need.gpu is None or need.gpu.lower() in one.model.lower():
+            found[(one.backend, one.location)].append(number)
+    for place, numbers in sorted(found.items()):
+        yield place, frozenset(numbers)
 
 
 def is_backing_off(not_before: float, now: float) -> bool:

@@ -247,8 +247,8 @@ def _sqlite_engine(url: URL) -> Engine:
     Path(url.database).absolute().parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
         url,
-        pool_size=16,
-        max_overflow=48,
+        pool_size=8,
+        max_overflow=56,
         connect_args={"timeout": BUSY_TIMEOUT_MILLISECONDS / 1000, "check_same_thread": False},
     )
     event.listen(engine, "connect", _prepare_sqlite)
@@ -263,7 +263,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, record: object) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
-        "cache_size = -16000",
+        "cache_size = -4000",  # kB, of each connection
         "temp_store = MEMORY",
     ):
         connection.execute(f"PRAGMA {pragma}").close()

@@ -50,13 +50,12 @@ class Logs:
         )
         pieces: list[str] = []
         reached, size = offset, 0
-        with self._database.read() as connection:
-            with connection.execute(wanted.execution_options(yield_per=16)) as rows:
-                for row in rows:
-                    if size >= max_bytes:
-                        return LogText("".join(pieces), reached, is_end=False)
-                    pieces.append(row.text)
-                    reached, size = row.end, size + (row.end - row.offset)
+        with self._database.read() as connection, connection.execute(wanted.execution_options(yield_per=16)) as rows:
+            for row in rows:
+                if size >= max_bytes:
+                    return LogText("".join(pieces), reached, is_end=False)
+                pieces.append(row.text)
+                reached, size = row.end, size + (row.end - row.offset)
         return LogText("".join(pieces), reached, is_end=True)
 
     def positions(self, job_id: str) -> dict[str, int]:

@@ -114,7 +114,7 @@ def _write_waits(transaction: Transaction, waits: Sequence[Wait]) -> None:
 def _waiting(connection: Connection) -> list[WaitingJob]:
     columns = [jobs.c[name] for name in WaitingJob._fields]
     queued = and_(jobs.c.state == str(State.QUEUED), jobs.c.reason.not_in(map(str, HOLDS)))
-    return [WaitingJob._make(row) for row in connection.execute(select(*columns).where(queued))]
+    return list(map(WaitingJob._make, connection.execute(select(*columns).where(queued)).all()))
 
 
 def _running(connection: Connection) -> list[RunningJob]:

@@ -1,4 +1,4 @@
-"""A web server that ends in good order: streams are let go first, and what follows it is run too."""
+"""The web server: how it is set up, and how it ends in good order, streams first."""
 
 from __future__ import annotations
 
@@ -8,6 +8,28 @@ from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
+
+from steep.server.settings import ServerSettings
+
+CLOSE_SECONDS = 5
+"""How long requests that are under way may take when the server ends."""
+
+
+def web_config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
+    """How the application is served."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        timeout_graceful_shutdown=CLOSE_SECONDS,
+        h11_max_incomplete_event_size=64 << 10,
+    )
 
 
 class StoppableServer(uvicorn.Server):
