@@ -22,7 +22,7 @@ from steep.server.store.database import Transaction
 from steep.server.store.jobs import Idempotency
 from steep.server.store.store import Store
 from steep.spec.api import ProjectRequest, Quota
-from steep.spec.errors import Conflict
+from steep.spec.errors import Conflict, ServerUnavailable
 
 
 def at_once(*tasks: Callable[[], Any]) -> list[Any]:
@@ -180,3 +180,28 @@ def test_who_is_killed_in_the_middle_of_a_transaction_has_done_nothing_and_stops
     assert state(store, job.id)[0] == "provisioning"
     check_whole(store)
     store.close()
+
+
+def test_connections_that_are_cut_are_replaced_and_what_was_half_done_is_undone(postgresql: Databases) -> None:
+    """As when PostgreSQL is started again, with a store that stays open meanwhile."""
+    url = postgresql.new()
+    store, other = Store.open(url, migrate=False), Store.open(postgresql.url("postgres"), migrate=False)
+    name = store.database.engine.url.database
+    cut = f"SELECT count(pg_terminate_backend(pid)) AS n FROM pg_stat_activity WHERE datname = '{name}'"
+    job = submitted(store)
+    before = contents(store)
+    slow = Transaction.flush
+
+    def flush_and_be_cut(transaction: Transaction) -> None:
+        slow(transaction)
+        assert rows(other, cut)[0].n > 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Transaction, "flush", flush_and_be_cut)
+        with pytest.raises(ServerUnavailable):
+            begun(store, job.id)
+    assert contents(store) == before
+    begun(store, job.id)
+    check_whole(store)
+    store.close()
+    other.close()

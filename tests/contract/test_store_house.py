@@ -66,8 +66,12 @@ def test_pages_hold_each_job_once_in_any_order(store: Store) -> None:
                 store.jobs.list(0.0, page=PageRequest(page, 3, sort_by, descending, include_total=True))
                 for page in (1, 2, 3, 4)
             ]
-            found = [job.name for page in pages for job in page.items]
-            assert sorted(found) == [f"job-{number}" for number in range(7)]
+            found = [job for page in pages for job in page.items]
+            assert sorted(job.name for job in found) == [f"job-{number}" for number in range(7)]
+            equal = [job.id for job in found if job.priority == 0 and job.created_at == 0]
+            assert sort_by == "name" or equal == sorted(equal, reverse=descending), (
+                "rows that are equal have an order too"
+            )
             assert [page.has_more for page in pages] == [True, True, False, False]
             assert {page.total for page in pages} == {7}
     assert store.jobs.list(0.0).total is None

@@ -37,9 +37,10 @@ def measured(number: int, domain: float, general: float) -> EvaluationReport:
 
 def test_reports_are_taken_once_and_in_order(store: Store) -> None:
     attempt = running(store)
-    assert heard(store, attempt, 5.0, step(1), step(2)).next_report == 2
+    said = (step(1), NoticeReport(code="told_once", message="once"))
+    assert heard(store, attempt, 5.0, *said).next_report == 2
     before = contents(store)
-    assert heard(store, attempt, 5.0, step(1), step(2)).next_report == 2
+    assert heard(store, attempt, 5.0, *said).next_report == 2
     assert heard(store, attempt, 5.0, step(9), first=7).next_report == 2, "there is a gap before it"
     assert contents(store) == before
     assert heard(store, attempt, 6.0, step(2), step(3), first=1).next_report == 3

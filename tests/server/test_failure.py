@@ -127,6 +127,7 @@ def test_waits_grow_while_nothing_is_won_and_begin_anew_with_progress():
 
 def test_the_step_that_a_word_names_is_found():
     assert step_in(Problem(title="no", status=1, detail="step 1,812")) == 1812
+    assert step_in(Problem(title="8 steps in a row were skipped", status=1, field="step 812")) == 812
     assert step_in(Problem(title="stopped at step 5 of 9", status=1)) == 5
     assert step_in(Problem(title="nothing", status=1)) is None
 

@@ -1,0 +1,59 @@
+"""When jobs will begin, as far as can be said: a pure function of a snapshot and of when running jobs are expected to end.
+
+An estimate and no promise: jobs may end sooner or later, and others may come that go first. None is better than a wrong one:
+a job whose turn depends on something that nobody knows has no estimate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from steep.server.waiting import Place, Snapshot, need_of, queue_order, suiting
+
+MAX_JOBS = 100
+"""Farther back in the queue an estimate says nothing."""
+
+
+def estimate_starts(
+    snapshot: Snapshot, ends: Mapping[str, float], typical_seconds: float | None = None, limit: int = MAX_JOBS
+) -> dict[str, float]:
+    """By job, when it will probably begin; jobs of which that cannot be said are left out.
+
+    Args:
+        snapshot: with its devices.
+        ends: by running job, when it is expected to end, for those of which that is known.
+        typical_seconds: how long a job takes that has not begun yet; None: nobody knows.
+        limit: so many jobs from the head of the queue.
+    """
+    has_gpus = any(one.kind == "gpu" for one in snapshot.devices)
+    free_at = _free_at(snapshot, ends)
+    starts: dict[str, float] = {}
+    for job in queue_order(snapshot)[:limit]:
+        need = need_of(job, has_gpus)
+        choices: list[tuple[float, Place, list[int]]] = []
+        for place, numbers in suiting(snapshot.devices, need):
+            soonest = sorted(numbers, key=lambda number: (free_at[number], number))[: need.size]
+            if len(soonest) == need.size:
+                choices.append((free_at[soonest[-1]], place, soonest))
+        if not choices:
+            continue
+        start, _, chosen = min(choices)
+        if math.isfinite(start):
+            starts[job.id] = start
+        for number in chosen:
+            free_at[number] = math.inf if typical_seconds is None else start + typical_seconds
+    return starts
+
+
+def _free_at(snapshot: Snapshot, ends: Mapping[str, float]) -> list[float]:
+    """By device, from when on it is free: now, at a time, or nobody knows."""
+    holders = {device: job.id for job in snapshot.running for device in job.devices}
+    times = []
+    for one in snapshot.devices:
+        holder = holders.get((one.backend, one.id))
+        if holder is not None:
+            times.append(max(ends.get(holder, math.inf), snapshot.now))
+        else:
+            times.append(snapshot.now if one.usable else math.inf)
+    return times
