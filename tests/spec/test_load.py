@@ -271,3 +271,14 @@ def test_a_byte_order_mark_is_no_part_of_a_job(tmp_path):
     text = 'name = "job"\nbase = "org/m"\ncorpus = {sources = ["/text"]}\n'
     (tmp_path / "job.toml").write_text(text, encoding="utf-8-sig")
     assert load_spec(tmp_path / "job.toml").name == "job"
+
+
+def test_a_path_that_goes_up_is_written_as_it_is_read(tmp_path):
+    (tmp_path / "base").mkdir()
+    job = tmp_path / "jobs" / "first" / "job.yaml"
+    job.parent.mkdir(parents=True)
+    text = {"base": "../../base", "corpus": {"sources": ["../text", "./a/../b"]}}
+    spec = load_spec(write(job, yaml.safe_dump(SMALL | text)))
+    assert spec.base.model == str(tmp_path / "base")
+    inner = str(tmp_path / "jobs" / "first" / "a" / ".." / "b")  # `a` may be a link, so that nothing is cut out there
+    assert [source.path for source in spec.corpus.sources] == [str(tmp_path / "jobs" / "text"), inner]

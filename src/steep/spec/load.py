@@ -147,13 +147,14 @@ def absolute(spec: JobSpec, directory: Path) -> JobSpec:
         if is_remote(path):
             return path
         local = Path(path).expanduser()
-        return str(local if local.is_absolute() else directory / local)
+        return str(local if local.is_absolute() else _below(directory, local))
 
     def resolve_model(path: str) -> str:
         local = Path(path).expanduser()
         if local.is_absolute():
             return str(local)
-        return str(directory / local) if path.startswith((".", "~")) or (directory / local).exists() else path
+        place = _below(directory, local)
+        return str(place) if path.startswith((".", "~")) or place.exists() else path
 
     def source(old: Any) -> Any:
         if isinstance(old, str):
@@ -182,3 +183,10 @@ def absolute(spec: JobSpec, directory: Path) -> JobSpec:
             "checkpoints": spec.checkpoints.model_copy(update={"store": resolve(store) if store else None}),
         }
     )
+
+
+def _below(directory: Path, local: Path) -> Path:
+    """A relative path from a directory, which is free of links; `..` at its head goes up, as a reader expects to see it."""
+    while local.parts[:1] == ("..",):
+        directory, local = directory.parent, Path(*local.parts[1:])
+    return directory / local
