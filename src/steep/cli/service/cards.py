@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from steep.cli.tables import ago, answer_console, moment, print_table, span, state_cell
 from steep.client.progress import describe
 from steep.spec.api import AttemptView, JobDetail, JobView, Plan
+from steep.spec.states import State
 from steep.spec.units import format_bytes, format_seconds, format_tokens
 
 if TYPE_CHECKING:
     from rich.text import Text
 
+ENDINGS = {State.SUCCEEDED: "has succeeded", State.FAILED: "has failed", State.CANCELLED: "was cancelled"}
 HEADERS = ("id", "name", "state", "gain", "forgetting", "cost", "created", "what")
 
 
@@ -30,14 +32,19 @@ def word_of(view: JobView) -> str:
 
 def sentence(view: JobView) -> str:
     """A job, where it stands, and why."""
-    return f"{view.id} ({view.name}) is {word_of(view)}: {what(view)}."
+    verb = ENDINGS.get(view.standing.state, f"is {word_of(view)}")
+    why = what(view)
+    return f"{view.id} ({view.name}) {verb}" + (
+        f": {why}." if why not in ("complete", "completed", "cancelled") else "."
+    )
 
 
 def what(view: JobView) -> str:
     """Why a job is where it is, or how far it is."""
     why = describe(view).partition(": ")[2]
-    ahead = f"; place {view.position} in the queue" if view.position is not None and "ahead" not in why else ""
-    return f"{why}{ahead}".rstrip(".")
+    told = "ahead" in why or "next in the queue" in why
+    place = f"; place {view.position} in the queue" if view.position is not None and not told else ""
+    return f"{why}{place}".rstrip(".")
 
 
 def _row(view: JobView) -> list[str | Text]:

@@ -116,8 +116,6 @@ def require_free_port(host: str, port: int) -> None:
 
 def start_server(data: Path, address: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start a server in a session of its own, so that Ctrl-C reaches it only through whoever started it."""
-    from steep.artifacts.files import write_atomic
-
     with open(log_file(data), "ab") as log:
         process = subprocess.Popen(
             [*SERVER, "--data", str(data), *arguments],
@@ -126,9 +124,18 @@ def start_server(data: Path, address: str, arguments: Sequence[str]) -> subproce
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    started = ServerProcess(process.pid, _born(process.pid), address)
-    write_atomic(_record(data), json.dumps(asdict(started)))
+    record_server(data, process.pid, address)
     return process
+
+
+def record_server(data: Path, pid: int, address: str) -> None:
+    """Write down which process serves a data directory, so that `find_server` finds it."""
+    import psutil
+
+    from steep.artifacts.files import write_atomic
+
+    server = ServerProcess(pid, float(psutil.Process(pid).create_time()), address)
+    write_atomic(_record(data), json.dumps(asdict(server)))
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], data: Path, address: str) -> None:
@@ -187,9 +194,3 @@ def stop_server(server: ServerProcess, patience_seconds: float = STOP_SECONDS) -
 
 def _record(data: Path) -> Path:
     return data / "server.json"
-
-
-def _born(pid: int) -> float:
-    import psutil
-
-    return float(psutil.Process(pid).create_time())

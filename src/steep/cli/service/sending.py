@@ -38,7 +38,8 @@ def with_uploads(spec: JobSpec, client: Client) -> JobSpec:
         InvalidInput: the base or a task lies here, and no upload can stand for it.
         InvalidCorpus: a source is not there.
     """
-    _refuse_what_cannot_be_sent(spec)
+    if not is_here(client.server):
+        _refuse_what_cannot_be_sent(spec)
     from steep.corpus.sources import name_sources
 
     project = spec.service.project
@@ -64,7 +65,7 @@ def _refuse_what_cannot_be_sent(spec: JobSpec) -> None:
         **{f"evaluation.tasks.{i}": task for i, task in enumerate(spec.evaluation.tasks)},
     }
     for field, path in here.items():
-        if path is not None and Path(path).is_absolute():
+        if path is not None and Path(path).is_absolute() and Path(path).exists():  # else it is the server's
             raise InvalidInput(
                 f"{path} lies on this machine and the server is on another",
                 where=field,

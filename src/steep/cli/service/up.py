@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 PORT = 8470
+ColdOption = typer.Option(False, "--cold", help="Start workers as new programs: seconds slower, and less memory.")
+SlotsOption = typer.Option(None, "--cpu-slots", metavar="NUMBER", help="Jobs on the processor at once.")
 RootOption = typer.Option(
     [], "--root", metavar="DIR", help="Jobs may read files of this machine below it; may be given several times."
 )
@@ -25,6 +28,8 @@ def up(
     data: Path | None = DataOption,
     port: int = typer.Option(PORT, "--port", metavar="PORT", help="Where to listen, on this machine alone."),
     roots: list[Path] = RootOption,
+    cpu_slots: int | None = SlotsOption,
+    cold: bool = ColdOption,
     detach: bool = typer.Option(False, "--detach", help="Return once it is ready; `steep down` stops it."),
     json: bool = JsonOption,
 ) -> None:
@@ -44,11 +49,9 @@ def up(
     address = f"http://{HOST}:{port}"
     with process.starting(place):
         process.require_free_port(HOST, port)
-        allowed = dict.fromkeys([Path.home(), Path.cwd(), *(root.absolute() for root in roots)])
-        arguments = ["--host", HOST, "--port", str(port), "--local-key"]
-        for root in allowed:
-            arguments += ["--root", str(root)]
-        server = process.start_server(place, address, arguments)
+        allowed = list(dict.fromkeys([Path.home(), Path.cwd(), *(root.absolute() for root in roots)]))
+        flags = {"host": HOST, "port": port, "local_key": True, "root": allowed, "cpu_slots": cpu_slots, "cold": cold}
+        server = process.start_server(place, address, _words(flags))
         try:
             process.wait_until_ready(server, place, address)
         except BaseException:
@@ -74,13 +77,15 @@ def _tell(data: Path, address: str, *, fresh: bool, json: bool) -> None:
         return
     print(f"Steep is {'ready' if fresh else 'at work already'} at {address}")
     print(f"  data  {data}")
-    print(f"  key   {config if is_known else _other_key(data)}")
+    print(f"  key   {config if is_known else _other_key(data, address)}")
     print(f"  log   {log_file(data)}")
     print("Next:  steep jobs submit JOB.yaml --watch", flush=True)
 
 
-def _other_key(data: Path) -> str:
-    return f"in {data}; your config names another server, so give STEEP_SERVER and STEEP_KEY"
+def _other_key(data: Path, address: str) -> str:
+    return (
+        f"{data / 'admin.toml'}; your config names another server, and `steep login {address}` makes it name this one"
+    )
 
 
 def _stay(server: subprocess.Popen[bytes], data: Path) -> None:
@@ -104,6 +109,73 @@ def _stay(server: subprocess.Popen[bytes], data: Path) -> None:
     if not asked:
         raise ended(server, data)
     say("Stopped. Jobs are kept; `steep up` goes on with them.")
+
+
+def serve(
+    data: Path | None = DataOption,
+    database: str | None = typer.Option(
+        None,
+        "--database",
+        metavar="URL",
+        help="postgresql://user:password@host/name; SQLite in the data directory by default.",
+    ),
+    host: str = typer.Option(HOST, "--host", metavar="ADDRESS", help="Where to listen; 0.0.0.0 is everywhere."),
+    port: int = typer.Option(PORT, "--port", metavar="PORT", help="Where to listen."),
+    address: str | None = typer.Option(
+        None, "--address", metavar="URL", help="Where people and workers reach it, as behind a proxy that speaks TLS."
+    ),
+    roots: list[Path] = RootOption,
+    cpu_slots: int | None = SlotsOption,
+    cold: bool = ColdOption,
+    gpu_price: list[str] = typer.Option(
+        [], "--gpu-price", metavar="MODEL=PRICE", help="Of a GPU-hour, as H100=2.50; `*=1` for all others."
+    ),
+    currency: str = typer.Option("USD", "--currency", metavar="NAME", help="Of prices and limits."),
+    private_urls: bool = typer.Option(
+        False, "--private-urls", help="Sources may lie at addresses that are not public."
+    ),
+    trust_remote_code: bool = typer.Option(
+        False, "--trust-remote-code", help="Jobs may run code that comes with a model."
+    ),
+) -> None:
+    """Serve a team: the same service, for a service manager to run, in as many replicas as you like on one PostgreSQL.
+
+    Jobs read uploads and remote sources alone, unless --root allows more. The first admin key lies in admin.toml of the data
+    directory. SIGTERM stops it in good order; workers go on.
+    """
+    import os
+
+    from steep.cli.paths import default_data
+    from steep.cli.service.process import SERVER, record_server, require_free_port, starting
+
+    place = (data or default_data()).absolute()
+    with starting(place):
+        require_free_port(host, port)
+        record_server(place, os.getpid(), address or f"http://{host}:{port}")
+    flags: dict[str, Any] = {
+        "database": database,
+        "host": host,
+        "port": port,
+        "address": address,
+        "root": [one.absolute() for one in roots],
+    }
+    flags |= {"cpu_slots": cpu_slots, "cold": cold, "gpu_price": gpu_price, "currency": currency}
+    flags |= {"private_urls": private_urls, "trust_remote_code": trust_remote_code}
+    command = [*SERVER, "--data", str(place), *_words(flags)]
+    os.execv(command[0], command)
+
+
+def _words(flags: Mapping[str, Any]) -> list[str]:
+    """The command line of these settings: a list repeats its flag, None and False leave it out."""
+    words: list[str] = []
+    for name, value in flags.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        elif value is not None and value is not False:
+            for each in value if isinstance(value, list) else [value]:
+                words += [flag, str(each)]
+    return words
 
 
 def down(data: Path | None = DataOption, json: bool = JsonOption) -> None:
