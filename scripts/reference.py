@@ -1,4 +1,4 @@
-"""Write the reference pages that are made from the code: the job spec, its JSON schema, the command line.
+"""Write the reference pages that are made from the code: the job spec, its JSON schema, the command line, the API.
 
 `python scripts/reference.py` writes them into docs/reference; tests compare them with what the code says today.
 """
@@ -23,6 +23,7 @@ def pages() -> dict[str, str]:
         "job.md": job_page(schema),
         "job.schema.json": json.dumps(schema, indent=1, ensure_ascii=False) + "\n",
         "cli.md": cli_page(),
+        "openapi.json": json.dumps(openapi(), indent=1, ensure_ascii=False) + "\n",
     }
 
 
@@ -120,6 +121,17 @@ def _default(key: str, field: dict[str, Any], required: list[str]) -> str:
     if default is None or isinstance(default, dict):
         return ""
     return f"`{json.dumps(default, ensure_ascii=False)}`"
+
+
+# --------------------------------------------------------------------------------------------------------------- API
+
+
+def openapi() -> dict[str, Any]:
+    """The HTTP API as an OpenAPI document; nothing is served for it."""
+    from steep.server.app import routed_app
+
+    document: dict[str, Any] = routed_app().openapi()
+    return document
 
 
 # ------------------------------------------------------------------------------------------------------ command line

@@ -20,7 +20,7 @@ def reference(repository) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["job.md", "job.schema.json", "cli.md"])
+@pytest.mark.parametrize("name", ["job.md", "job.schema.json", "cli.md", "openapi.json"])
 def test_the_reference_is_current(repository, reference, name):
     written = (repository / "docs" / "reference" / name).read_text(encoding="utf-8")
     assert written == reference.pages()[name], "run `python scripts/reference.py` and look at the diff"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+from starlette.types import Lifespan
 
 from steep import __version__
 from steep.server import probes
@@ -46,8 +49,19 @@ def make_app(
         try:
             yield
         finally:
-            on_end()
+            await asyncio.to_thread(on_end)
 
+    app = routed_app(lifespan)
+    app.state.service = service
+    app.state.guard = Guard(service.settings.bounds)
+    tell_problems(app)
+    app.add_middleware(AuditTrail, service=service)
+    app.add_middleware(Shield, bounds=service.settings.bounds, upload_paths=frozenset({f"{BASE}/files"}))
+    return app
+
+
+def routed_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """All routes and their document, with nothing behind them."""
     app = FastAPI(
         title="Steep",
         version=__version__,
@@ -56,15 +70,16 @@ def make_app(
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        generate_unique_id_function=_operation_id,
     )
-    app.state.service = service
-    app.state.guard = Guard(service.settings.bounds)
     api = APIRouter(prefix=BASE)
     for noun in NOUNS:
         api.include_router(noun.router)
     app.include_router(api)
     app.include_router(probes.router)
-    tell_problems(app)
-    app.add_middleware(AuditTrail, service=service)
-    app.add_middleware(Shield, bounds=service.settings.bounds, upload_paths=frozenset({f"{BASE}/files"}))
     return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    """Such as `jobs_create`: what generated clients call it."""
+    return "_".join([*map(str, route.tags), route.name])

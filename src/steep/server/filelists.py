@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steep.artifacts.checkpoints import MANIFEST, CheckpointCatalog
+from steep.artifacts.checkpoints import MANIFEST
 from steep.artifacts.rundir import RunDirectory
 from steep.spec.api import StoredFile
 from steep.spec.errors import InvalidInput, NotFound
@@ -19,7 +19,7 @@ def checkpoint_files(run: RunDirectory, step: int) -> list[StoredFile]:
     """
     from steep.artifacts.files import hash_file
 
-    catalog = CheckpointCatalog(run.checkpoints)
+    catalog = run.catalog()
     try:
         manifest = catalog.get(step)
     except InvalidInput as error:
@@ -40,7 +40,7 @@ def checkpoint_file(run: RunDirectory, step: int, name: str) -> Path:
     """
     if name not in {file.path for file in checkpoint_files(run, step)}:
         raise NotFound(f"the checkpoint of step {step} has no file {name}", where=run.path.name)
-    return CheckpointCatalog(run.checkpoints).path(step) / name
+    return run.catalog().path(step) / name
 
 
 def export_files(run: RunDirectory) -> list[StoredFile]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.server.service import Service
 from steep.spec.api import Freed
 from steep.spec.errors import Conflict, InvalidInput
@@ -51,7 +50,7 @@ def remove_checkpoint(service: Service, job_id: str, step: int) -> Freed:
         State.CANCELLED,
     ):
         raise Conflict("a worker uses the checkpoints of this job", where=job_id, cure="Pause it first.")
-    catalog = CheckpointCatalog(service.run(job_id).checkpoints)
+    catalog = service.run(job_id).catalog()
     freed = 0
     if step in catalog.steps():
         try:

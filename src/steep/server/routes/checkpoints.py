@@ -101,4 +101,4 @@ def content(here: Here, caller: Viewer, job: Job, step: Step, path: Annotated[st
 
 
 def _catalog(here: Service, job: str) -> CheckpointCatalog:
-    return CheckpointCatalog(here.run(job).checkpoints)
+    return here.run(job).catalog()
