@@ -1,0 +1,229 @@
+"""Loops over a real store and a real backend, with little workers: what a dead replica left, silence, limits, preemption."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tests.contract.backends import REPOSITORY
+from tests.contract.local_backend import COLD, lose_contact
+from tests.server.serving import Serving, serving, wait_for
+
+from steep.compute.contract import Order
+from steep.compute.local.backend import LocalBackend
+from steep.compute.local.records import AttemptRecords, Handle
+from steep.server.failure import FailurePolicy
+from steep.server.loops.limits import LimitsLoop
+from steep.server.settings import Patience
+from steep.server.store.ids import new_id
+from steep.spec.api import JobChange, JobDetail
+from steep.spec.events import EventKind
+from steep.spec.job import JobSpec
+from steep.spec.service import Limits
+from steep.spec.states import Reason, State
+
+PATIENT = Patience(lease=60.0, unreachable=60.0, loop=1.0, look=0.1)
+SOON = FailurePolicy(first_delay_seconds=0.2)
+
+
+@pytest.fixture(autouse=True)
+def _workers_find_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Iterator[LocalBackend]:
+    with LocalBackend(tmp_path, cpu_slots=1, warm=False, program=COLD) as backend:
+        yield backend
+
+
+class Place:
+    """A server, and jobs whose workers behave as they are told."""
+
+    def __init__(self, house: Serving) -> None:
+        self.service = house.service
+        self.store = house.service.store
+
+    def submit(self, behaviour: str, *, service: dict[str, Any] | None = None, **settings: Any) -> str:
+        job_id = new_id("job")
+        run = self.service.run(job_id)
+        run.path.mkdir(parents=True)
+        run.job_file.write_text(json.dumps({"behaviour": behaviour, **settings}))
+        values = {"name": behaviour, "base": "org/x", "corpus": {"sources": ["hf://org/x"]}, "service": service or {}}
+        self.store.jobs.submit(JobSpec.model_validate(values), time.time(), job_id=job_id)
+        self.service.bell.ring()
+        return job_id
+
+    def job(self, job_id: str) -> JobDetail:
+        return self.store.jobs.detail(job_id, time.time())
+
+    def wait(self, job_id: str, state: State, reason: Reason | None = None, seconds: float = 20.0) -> JobDetail:
+        def there() -> bool:
+            standing = self.job(job_id).standing
+            return standing.state is state and reason in (None, standing.reason)
+
+        wait_for(there, seconds)
+        return self.job(job_id)
+
+    def kinds(self, job_id: str) -> list[EventKind]:
+        return [event.kind for event in self.store.events.after(job_id=job_id)]
+
+    def process(self, job_id: str, attempt: int = 1) -> psutil.Process:
+        """The worker's, which must have begun."""
+        records = AttemptRecords(Handle(job_id, attempt, self.service.run(job_id).path))
+        wait_for(records.started, 20)
+        started = records.started()
+        assert started is not None
+        return psutil.Process(started.worker.pid)
+
+    def is_said(self, job_id: str, word: str) -> bool:
+        return word in self.service.run(job_id).path.joinpath("worker.out").read_text()
+
+
+def is_gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_an_attempt_that_was_begun_and_never_submitted_is(tmp_path: Path, backend: LocalBackend) -> None:
+    with serving(tmp_path, {"local": backend}, patience=PATIENT) as house:  # it dies before it submits
+        place = Place(house)
+        job = place.submit("finish")
+        devices = [state.device for state in backend.capacity().devices]
+        place.store.attempts.begin(job, "local", devices, time.time(), lease_seconds=60)
+    with serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT) as house:
+        place = Place(house)
+        assert place.wait(job, State.SUCCEEDED).attempts == 1
+
+
+def test_an_attempt_that_was_submitted_unseen_is_not_started_twice(tmp_path: Path, backend: LocalBackend) -> None:
+    with serving(tmp_path, {"local": backend}, patience=PATIENT) as house:  # it dies before it writes the handle down
+        place = Place(house)
+        job = place.submit("steady")
+        devices = [state.device for state in backend.capacity().devices]
+        begun = place.store.attempts.begin(job, "local", devices, time.time(), lease_seconds=60)
+        names = tuple(device.id for device in devices)
+        handle = backend.submit(Order(job, 1, place.service.run(job).path, names, {"STEEP_ATTEMPT_TOKEN": begun.token}))
+        process = place.process(job)
+    with serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT) as house:
+        place = Place(house)
+        wait_for(lambda: place.store.attempts.living()[0].handle == handle, 20)
+        assert place.process(job) == process
+        assert process.is_running()
+        place.store.jobs.request_stop(job, Reason.CANCEL_REQUESTED, "enough", time.time())
+        place.service.bell.ring()
+        assert place.wait(job, State.CANCELLED).attempts == 1
+        assert place.is_said(job, "saved")
+
+
+def test_silence_is_no_failure_until_it_is_fenced(tmp_path: Path, backend: LocalBackend) -> None:
+    patience = Patience(lease=1.0, unreachable=1.0, loop=1.0, look=0.1)
+    with serving(tmp_path, {"local": backend}, loops=True, patience=patience, policy=SOON) as house:
+        place = Place(house)
+        job = place.submit("hang", service={"max_attempts": 2})
+        first = place.process(job)
+        place.wait(job, State.UNREACHABLE, Reason.LEASE_EXPIRED)
+        assert first.is_running()  # lost contact ends nothing
+        wait_for(lambda: place.job(job).attempts == 2)
+        assert is_gone(first)  # and nothing begins before all of it is gone
+        kinds = place.kinds(job)
+        expected = [EventKind.UNREACHABLE, EventKind.FENCED, EventKind.RETRIED, EventKind.PROVISIONED]
+        assert [kind for kind in kinds[3:] if kind in expected][:4] == expected
+        assert place.service.run(job).fence.height() == 2
+        failed = place.wait(job, State.FAILED)
+        assert failed.standing.reason is Reason.MACHINE_FAILED
+        assert place.store.queue.leases() == []
+
+
+def test_what_cannot_be_seen_is_not_started_again(tmp_path: Path, backend: LocalBackend) -> None:
+    with serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT) as house:
+        place = Place(house)
+        job = place.submit("steady")
+        process = place.process(job)
+        wait_for(lambda: place.store.attempts.living()[0].handle is not None, 20)
+        handle = place.store.attempts.living()[0].handle
+        assert handle is not None
+        with lose_contact(handle):
+            place.wait(job, State.UNREACHABLE, Reason.BACKEND_SILENT)
+            time.sleep(1.0)
+            assert place.job(job).attempts == 1
+            assert process.is_running()
+        place.store.jobs.request_stop(job, Reason.CANCEL_REQUESTED, "enough", time.time())
+        place.service.bell.ring()
+        place.wait(job, State.CANCELLED)
+        assert is_gone(process)
+
+
+def test_a_lower_priority_makes_room(tmp_path: Path, backend: LocalBackend) -> None:
+    with serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT) as house:
+        place = Place(house)
+        low = place.submit("steady")
+        wait_for(
+            lambda: place.service.run(low).path.joinpath("worker.out").exists() and place.is_said(low, "ready"), 20
+        )
+        high = place.submit("finish", service={"priority": 10})
+        place.wait(high, State.SUCCEEDED)
+        assert EventKind.PREEMPTED in place.kinds(low)
+        assert place.is_said(low, "saved")
+        wait_for(lambda: place.job(low).attempts == 2)
+        place.store.jobs.request_stop(low, Reason.CANCEL_REQUESTED, "enough", time.time())
+        place.service.bell.ring()
+        place.wait(low, State.CANCELLED)
+
+
+def test_a_limit_warns_then_holds_and_is_to_be_raised_first(tmp_path: Path, backend: LocalBackend) -> None:
+    from steep.spec.errors import Conflict
+
+    with serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT) as house, house.client() as client:
+        place = Place(house)
+        job = place.submit("steady", service={"limits": {"time": 3}})
+        place.process(job)
+        limits = LimitsLoop(place.service)
+
+        def told(kind: EventKind) -> Callable[[], bool]:
+            def look() -> bool:
+                limits.turn()
+                return kind in place.kinds(job)
+
+            return look
+
+        wait_for(told(EventKind.LIMIT_WARNED), 20)
+        assert place.job(job).standing.state is not State.QUEUED
+        wait_for(told(EventKind.LIMIT_REACHED), 20)
+        place.wait(job, State.QUEUED, Reason.HELD_BY_LIMIT)
+        assert place.is_said(job, "saved")
+        with pytest.raises(Conflict, match="one of its limits"):
+            client.jobs.resume(job)
+        client.jobs.change(job, limits=Limits(time=1000.0))
+        client.jobs.resume(job)
+        wait_for(lambda: place.job(job).attempts == 2)
+        client.jobs.cancel(job)
+        place.wait(job, State.CANCELLED)
+        assert place.store.jobs.get(job, time.time()).limits == JobChange(limits=Limits(time=1000.0)).limits
+
+
+def test_replicas_share_the_work_and_none_is_done_twice(tmp_path: Path) -> None:
+    stacks = [ExitStack() for _ in range(2)]
+    houses: dict[str, tuple[Serving, ExitStack]] = {}
+    for stack in stacks:
+        backend = stack.enter_context(LocalBackend(tmp_path, cpu_slots=3, warm=False, program=COLD))
+        house = stack.enter_context(serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT))
+        houses[house.service.replica] = (house, stack)
+    one, other = houses.values()
+    place = Place(one[0])
+    jobs = [place.submit("finish", seconds=0.2) for _ in range(6)]
+    wait_for(lambda: place.job(jobs[0]).attempts == 1)
+    acting = place.store.loops.holder("scheduler", time.time())
+    (gone, stack), (left, last) = (one, other) if acting == one[0].service.replica else (other, one)
+    stack.close()
+    assert left.service.replica != acting == gone.service.replica
+    place = Place(left)
+    for job in jobs:
+        assert place.wait(job, State.SUCCEEDED, seconds=60).attempts == 1
+    assert place.store.loops.holder("scheduler", time.time()) == left.service.replica
+    last.close()
