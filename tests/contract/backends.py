@@ -170,6 +170,7 @@ class BackendSuite:
         first = worker.words()[0]
         assert first["session"] == first["group"] == first["pid"] != os.getsid(0)
         assert first["input"] == ""
+        assert first["directory"] == str(harness.runs / "job")
         assert first["environment"]["STEEP_ATTEMPT_TOKEN"] == "a secret"
         assert first["environment"]["STEEP_CACHE"] == "/a/cache"
         assert "STEEP_DATABASE_PASSWORD" not in first["environment"]

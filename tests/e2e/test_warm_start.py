@@ -50,7 +50,7 @@ def job(repository: Path, tmp_path: Path) -> JobSpec:
             },
             "checkpoints": {"every": "4 steps"},
             "evaluation": {"max_tokens": 500, "interpolate": []},
-        }  # fmt: skip
+        }
     )
 
 

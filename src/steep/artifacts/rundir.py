@@ -4,6 +4,7 @@ RUN/
   job.yaml               the resolved job spec
   reports.jsonl          what the worker said, in order
   lock                   held by the process that works here
+  attempts/<number>/     in a service: what was asked for, the processes, how it ended, see compute/local/records.py
   fence                  which attempts of a service may write here, see artifacts/fence.py
   stages/<stage>.json    a stage's completion: fingerprint of its inputs, and its outputs
   dataset/               token datasets, see corpus/prepare.py

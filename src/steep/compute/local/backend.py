@@ -17,7 +17,7 @@ from steep.compute.local.launch import Launch
 from steep.compute.local.processes import here
 from steep.compute.local.records import AttemptRecords, Handle, Ordered
 from steep.compute.local.starting import NotWarm, Program, WarmProcess, start_cold
-from steep.spec.errors import InvalidInput
+from steep.spec.errors import InvalidInput, SteepError
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +49,11 @@ class LocalBackend:
         self._program = program
         self._warm: WarmProcess | None = None
         if warm and program.preload is not None and sys.platform.startswith("linux"):
-            threads = self._devices.choose(self._first_device()).threads
-            self._warm = WarmProcess(program.preload, environment_base(threads), self._directory / "warm.log")
-            self._warm.begin()
+            self._warm = WarmProcess(program.preload, self._common_environment, self._directory / "warm.log")
+            try:
+                self._warm.begin()
+            except SteepError as error:
+                log.warning("There is no warm start yet: %s", error)  # and no device either; see `capacity`
 
     def __enter__(self) -> Self:
         return self
@@ -134,5 +136,7 @@ class LocalBackend:
                 log.info("%s is started as a new program: %s.", launch.handle, reason)
         start_cold(launch)
 
-    def _first_device(self) -> tuple[str, ...]:
-        return tuple(state.device.id for state in self._devices.states()[:1])
+    def _common_environment(self) -> dict[str, str]:
+        """That of most workers: of those with one device."""
+        one = tuple(state.device.id for state in self._devices.states()[:1])
+        return environment_base(self._devices.choose(one).threads)

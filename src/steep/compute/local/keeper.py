@@ -40,7 +40,7 @@ LEFTOVER_SECONDS = 2.0
 RIVAL_SECONDS = 5.0
 """A keeper that cannot get the attempt's lock for this long leaves it to whoever has it."""
 
-_LOOK_SECONDS = 2.0  # a request to end is announced by a signal; should that get lost, it is seen after this time
+_LOOK_SECONDS = 1.0  # a request to end is announced by a signal; should that get lost, it is seen after this time
 _FULL_DISK_SECONDS = 10.0  # how long room is waited for to write down how a worker ended
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from steep.spec.errors import SteepError
 
 log = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 30.0
+COLD_ANSWER_SECONDS = 30.0
+WARM_ANSWER_SECONDS = 10.0
 ANEW_SECONDS = 60.0
 
 
@@ -62,7 +63,7 @@ def start_cold(launch: Launch) -> None:
             process.stdin.close()
         except BrokenPipeError:
             pass  # it says in worker.err why it ended; there is no answer
-        if not select.select([process.stdout], [], [], ANSWER_SECONDS)[0]:
+        if not select.select([process.stdout], [], [], COLD_ANSWER_SECONDS)[0]:
             return  # it takes long; whether it starts is seen from its records
         line = process.stdout.readline()
     if not line:
@@ -75,23 +76,28 @@ class WarmProcess:
 
     Args:
         preload: a function, as module:name, that imports what workers need.
-        environment: variables at the imports.
+        environment: gives the variables to begin it with, those at the imports.
         log_file: where it says what it has to say.
         anew_seconds: it is not begun again sooner than this after it was begun.
     """
 
     def __init__(
-        self, preload: str, environment: Mapping[str, str], log_file: Path, anew_seconds: float = ANEW_SECONDS
+        self,
+        preload: str,
+        environment: Callable[[], dict[str, str]],
+        log_file: Path,
+        anew_seconds: float = ANEW_SECONDS,
     ) -> None:
         self._preload = preload
-        self._environment = dict(environment)
+        self._environment = environment
+        self._at_imports: dict[str, str] = {}
         self._log_file = log_file
         self._guard = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
         self._anew_seconds = anew_seconds
         self._begun_at: float | None = None
-        self._is_ready = False
+        self._is_ready = self._is_closed = False
         self._reason = "it has not begun"
 
     def begin(self) -> None:
@@ -116,15 +122,15 @@ class WarmProcess:
                 second one then sees the first.
             SteepError: the worker could not be started.
         """
-        name = too_late_for(self._environment, launch.environment)
-        if name is not None:
-            raise NotWarm(f"{name} is not what it was when libraries were imported")
         with self._guard:
             self._begin()
             connection = self._hear()
+            name = too_late_for(self._at_imports, launch.environment)
+            if name is not None:
+                raise NotWarm(f"{name} is not what it was when libraries were imported")
             try:
                 connection.sendall(launch.line())
-                answer = self._answer(connection, ANSWER_SECONDS)
+                answer = self._answer(connection, WARM_ANSWER_SECONDS)
             except OSError as error:
                 answer = None
                 self._reason = f"it does not answer ({error})"
@@ -134,23 +140,26 @@ class WarmProcess:
         answer.raise_error()
 
     def close(self) -> None:
-        """End it. Workers that it forked go on."""
+        """End it, for good. Workers that it forked go on."""
         with self._guard:
+            self._is_closed = True
             self._drop()
 
     def _begin(self) -> None:
         self._notice_end()
         now = time.monotonic()
-        if self._process is not None or (self._begun_at is not None and now - self._begun_at < self._anew_seconds):
+        is_early = self._begun_at is not None and now - self._begun_at < self._anew_seconds
+        if self._process is not None or self._is_closed or is_early:
             return
         self._begun_at = now
+        self._at_imports = self._environment()
         ours, theirs = socket.socketpair()
         self._log_file.parent.mkdir(parents=True, exist_ok=True)
         with theirs, open(self._log_file, "ab") as said:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "steep.compute.local.forkserver", str(theirs.fileno()), self._preload],
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=(theirs.fileno(),),
-                env=self._environment, cwd="/", start_new_session=True,
+                env=self._at_imports, cwd="/", start_new_session=True,
             )  # fmt: skip
         self._connection = ours
         self._is_ready = False
