@@ -16,20 +16,21 @@ from steep.spec.load import load_spec, parse_spec
 SMALL = {"name": "job", "base": "org/model", "corpus": {"sources": ["text"]}}
 
 
-def test_neither_torch_nor_transformers_nor_the_worker_is_imported():
+def test_neither_the_engine_nor_the_server_is_imported():
     code = (
         "import sys, steep.cli.main as m, importlib, pkgutil, steep.cli\n"
-        "[importlib.import_module(f'steep.cli.{each.name}') for each in pkgutil.iter_modules(steep.cli.__path__)]\n"
-        "print(sorted({'torch', 'transformers', 'steep.worker', 'matplotlib'} & set(sys.modules)))"
+        "[importlib.import_module(each.name) for each in pkgutil.walk_packages(steep.cli.__path__, 'steep.cli.')]\n"
+        "heavy = {'torch', 'transformers', 'steep.worker', 'steep.server', 'fastapi', 'sqlalchemy', 'matplotlib'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_help_imports_little():
-    code = "import sys, steep.cli.main as m; print('pydantic' in sys.modules, 'yaml' in sys.modules)"
+    code = "import sys, steep.cli.main as m; print(sorted({'pydantic', 'yaml', 'httpx'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False False"
+    assert done.stdout.strip() == "[]"
 
 
 def test_version_and_help(call):

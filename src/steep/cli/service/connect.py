@@ -21,8 +21,8 @@ _JOB_ID = re.compile(r"job-[0-9a-z]+")
 
 
 @contextmanager
-def connected(*, patience_seconds: float = PATIENCE_SECONDS) -> Iterator[Client]:
-    """A client for the server that is known here.
+def connected(*, patience_seconds: float | None = None) -> Iterator[Client]:
+    """A client for the server that is known here; by default as patient as PATIENCE_SECONDS.
 
     Raises:
         InvalidInput: none is.
@@ -30,7 +30,7 @@ def connected(*, patience_seconds: float = PATIENCE_SECONDS) -> Iterator[Client]
     """
     from steep.client.client import Client
 
-    with Client(patience_seconds=patience_seconds) as client:
+    with Client(patience_seconds=PATIENCE_SECONDS if patience_seconds is None else patience_seconds) as client:
         yield client
 
 

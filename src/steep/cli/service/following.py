@@ -69,10 +69,10 @@ def _follow(client: Client, job: str, console: Console) -> JobDetail:
         while True:
             detail = client.jobs.detail(job)
             standing = detail.standing
+            after = _catch_up(client, job, screen, after)
             if standing.state != "running" and (now := f"{standing.state} {standing.detail}") != told:
                 told = now
                 screen.say(sentence(detail))
-            after = _catch_up(client, job, screen, after)
             if standing.is_terminal or standing.is_paused:
                 return detail
             time.sleep(POLL_SECONDS)
