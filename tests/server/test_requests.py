@@ -14,6 +14,7 @@ from tests.server.serving import Serving, serving
 
 from steep import Client
 from steep.artifacts.checkpoints import CheckpointCatalog
+from steep.compute.local.backend import LocalBackend
 from steep.server.admission import is_public
 from steep.spec.api import ProjectRequest, Quota
 from steep.spec.errors import Conflict, Forbidden, InvalidInput, InvalidSpec, NotFound
@@ -152,7 +153,20 @@ def test_what_a_job_may_read_is_taken(client: Client, place: Path, tiny: Tiny, t
     ]  # fmt: skip
     job = client.jobs.create(spec)
     assert job.state == "queued"
-    assert client.jobs.plan(spec).valid
+
+
+def test_a_dry_run_says_what_a_job_would_take_and_takes_nothing(tmp_path: Path, place: Path, tiny: Tiny) -> None:
+    backend = LocalBackend(tmp_path, cpu_slots=1, warm=False)
+    with serving(tmp_path / "data", {"local": backend}, roots=(place,)) as house, house.client("member") as client:
+        plan = client.jobs.plan(tiny("planned", steps=60))
+        assert (plan.steps, plan.tokens) == (60, 60 * 256)
+        assert plan.memory_bytes
+        assert {"field", "value", "reason"} <= set(plan.decisions[0])
+        assert list(client.jobs.list()) == []
+        spec = tiny("planned", gpu_count=1)
+        assert any("wait for one" in warning for warning in client.jobs.plan(spec).warnings)
+        with pytest.raises(InvalidSpec):
+            client.jobs.plan(tiny("planned", project="nobodys"))
 
 
 def test_a_file_of_another_project_is_none(client: Client, house: Serving, tiny: Tiny, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from steep.server.admission import admit
 from steep.server.auth import Caller
+from steep.server.plans import plan_of
 from steep.server.service import Service
 from steep.server.store.submissions import Idempotency
 from steep.spec.api import JobView, Plan
@@ -50,10 +51,7 @@ def plan(service: Service, caller: Caller, spec: JobSpec) -> Plan:
         service.store.projects.get(owned.service.project)
     except NotFound as error:
         raise InvalidSpec(error.what, where="service.project", cure=error.cure) from error
-    return Plan(
-        currency=service.settings.prices.currency,
-        warnings=("Tokens, time and cost are known once the corpus has been read.",),
-    )
+    return plan_of(service, owned)
 
 
 def _owned(spec: JobSpec, caller: Caller) -> JobSpec:
