@@ -91,6 +91,7 @@ def life(service):
 
 def test_every_report_is_shown_once_and_then_the_results(call, life, monkeypatch):
     monkeypatch.setattr("steep.cli.console.PLAIN_INTERVAL_SECONDS", 0.0)
+    life.stops = [(standing("running", "working"), known) for known in (1, 3, 3, 4, 9)] + life.stops[-1:]
     code, out, err = call("watch", "job-0")
     assert code == 0, err
     assert out.index("train: completed") < out.index("has succeeded")

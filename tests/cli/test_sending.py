@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -94,8 +95,10 @@ def test_local_sources_are_uploaded_and_remote_ones_are_not(call, elsewhere, job
         assert archive.getnames() == ["a.md"]
 
 
-def test_what_was_uploaded_before_is_not_sent_again(call, elsewhere, job, tmp_path):
+def test_what_was_uploaded_before_is_not_sent_again(call, elsewhere, job, tmp_path, monkeypatch):
     assert call("jobs", "submit", job)[0] == 0
+    later = time.time() + 5000
+    monkeypatch.setattr("time.time", lambda: later)
     (tmp_path / "text" / "a.md").touch()  # other times, same bytes
     assert call("jobs", "submit", job)[0] == 0
     assert len(elsewhere.files) == 3

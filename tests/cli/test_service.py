@@ -133,7 +133,7 @@ def test_ctrl_c_stops_a_server_in_good_order(tmp_path):
     port = free_port()
     up = subprocess.Popen(
         [STEEP, "up", "--cold", "--port", str(port)], cwd=tmp_path / "home", env=environment(tmp_path),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     data = tmp_path / "data" / "steep"
     said = "".join(up.stdout.readline() for _ in range(6))
@@ -144,7 +144,7 @@ def test_ctrl_c_stops_a_server_in_good_order(tmp_path):
     taken = steep_in(tmp_path, "up", "--data", tmp_path / "other", "--port", port)
     assert taken.returncode == 2
     assert f"port {port}" in taken.stderr
-    up.send_signal(signal.SIGINT)
+    os.killpg(up.pid, signal.SIGINT)  # as a terminal does it
     rest, _ = up.communicate(timeout=30)
     assert up.returncode == 0, rest
     assert "Jobs are kept" in rest
