@@ -25,7 +25,7 @@ Tiny = Callable[..., dict[str, Any]]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, place: Path) -> Iterator[ServerProcess]:
     """A server that keeps a warm process, for all tests of this file."""
-    server = ServerProcess(tmp_path_factory.mktemp("server") / "data", place)
+    server = ServerProcess(tmp_path_factory.mktemp("server") / "data", place, ("--cpu-slots", "2"))
     server.start()
     yield server
     server.end()
@@ -110,7 +110,7 @@ def test_paused_it_keeps_what_it_has_and_resumed_it_ends_with_the_same_bytes(
     job.pause()
     wait_for(lambda: job.refresh().standing.is_paused)
     assert job.standing.reason is Reason.HELD_BY_USER
-    assert next(client.devices.list()).job_id is None
+    assert [one.job_id for one in client.devices.list()] == [None, None]
     last = job.view.progress.step
     assert last in [one.step for one in client.checkpoints.list(job.id)]
     job.resume().wait(timeout_seconds=120, poll_seconds=0.2)
@@ -132,26 +132,6 @@ def test_cancelled_it_ends_and_stays_so(client: Client, server: ServerProcess, t
     assert not (server.data / "runs" / job.id).exists()
 
 
-def test_a_server_that_is_killed_costs_nothing(
-    client: Client, server: ServerProcess, undisturbed: Job, tiny: Tiny
-) -> None:
-    job = client.jobs.create(tiny("orphan"))
-    wait_for_step(client, job, 5)
-    worker = worker_of(server, job)
-    server.end(signal.SIGKILL)
-    known = len(reports(server, job))
-    wait_for(lambda: len(reports(server, job)) > known + 10 or not worker.is_running(), 30)  # nobody hears it
-    server.start()
-    assert worker.is_running() or (server.data / "runs" / job.id / "export").exists()
-    job.wait(timeout_seconds=120, poll_seconds=0.2)
-    assert job.state is State.SUCCEEDED
-    assert client.jobs.detail(job.id).attempts == 1
-    assert [report.sequence for report in job.reports()] == list(range(len(reports(server, job))))
-    steps = [event.data["step"] for event in job.events() if event.kind is EventKind.CHECKPOINT_SAVED]
-    assert steps == sorted(set(steps))
-    assert export(server, job) == export(server, undisturbed)
-
-
 def test_what_a_user_can_mend_fails_at_once_with_the_workers_words(client: Client, tiny: Tiny, place: Path) -> None:
     spec = tiny("wrong")
     spec["corpus"]["sources"] = [str(place / "nothing here")]
@@ -163,15 +143,33 @@ def test_what_a_user_can_mend_fails_at_once_with_the_workers_words(client: Clien
     assert "nothing here" in f"{job.standing.detail} {detail.attempt_list[0].error}"
 
 
-def test_a_server_ends_in_good_order_and_its_workers_go_on(client: Client, server: ServerProcess, tiny: Tiny) -> None:
-    job = client.jobs.create(tiny("long", steps=30_000))
-    wait_for_step(client, job, 2)
-    worker = worker_of(server, job)
-    begun = time.monotonic()
-    assert server.end() == 0
-    assert time.monotonic() - begun < 10
-    assert worker.is_running()
+def test_a_server_that_is_killed_or_stopped_costs_nothing(
+    client: Client, server: ServerProcess, undisturbed: Job, tiny: Tiny
+) -> None:
+    server.arguments = (*server.arguments, "--cold")  # what follows begins no worker
+    job, long = (client.jobs.create(tiny(name, steps=steps)) for name, steps in (("orphan", 60), ("long", 30_000)))
+    wait_for_step(client, job, 5)
+    wait_for_step(client, long, 2)
+    workers = [worker_of(server, one) for one in (job, long)]
+    server.end(signal.SIGKILL)
+    known = len(reports(server, job))
+    wait_for(lambda: len(reports(server, job)) > known + 10 or not workers[0].is_running(), 30)  # nobody hears it
     server.start()
-    job.cancel()
-    wait_for(lambda: job.refresh().standing.is_terminal, 30)
-    assert job.state is State.CANCELLED
+    job.wait(timeout_seconds=120, poll_seconds=0.2)
+    assert job.state is State.SUCCEEDED
+    assert client.jobs.detail(job.id).attempts == 1
+    assert [report.sequence for report in job.reports()] == list(range(len(reports(server, job))))
+    steps = [event.data["step"] for event in job.events() if event.kind is EventKind.CHECKPOINT_SAVED]
+    assert steps == sorted(set(steps))
+    assert export(server, job) == export(server, undisturbed)
+    begun = time.monotonic()
+    assert server.end() == 0  # in good order
+    assert time.monotonic() - begun < 10
+    server.start()
+    assert worker_of(server, long) == workers[1]
+    assert workers[1].is_running()
+    reached = client.jobs.detail(long.id).progress.step
+    wait_for_step(client, long, reached + 1)
+    long.cancel()
+    wait_for(lambda: long.refresh().standing.is_terminal, 30)
+    assert client.jobs.detail(long.id).attempts == 1

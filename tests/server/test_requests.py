@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from blake3 import blake3
-from tests.server.serving import Serving, serving
+from tests.server.serving import Serving, serving, wait_for
 
 from steep import Client
 from steep.artifacts.checkpoints import CheckpointCatalog
@@ -18,6 +21,7 @@ from steep.compute.local.backend import LocalBackend
 from steep.server.admission import is_public
 from steep.spec.api import ProjectRequest, Quota
 from steep.spec.errors import Conflict, Forbidden, InvalidInput, InvalidSpec, NotFound
+from steep.spec.events import EventKind
 from steep.spec.states import Reason
 
 Tiny = Callable[..., dict[str, Any]]
@@ -344,6 +348,47 @@ def test_one_key_cannot_ask_for_ever(tmp_path: Path) -> None:
             assert another.get("/api/v1/jobs").status_code == 200
 
 
+def test_a_client_that_falls_silent_is_let_go(tmp_path: Path) -> None:
+    from steep.server.settings import Bounds
+
+    with serving(tmp_path, bounds=Bounds(silence_seconds=0.5)) as house:
+        head = f"POST /api/v1/files?name=x.txt HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {house.key()}\r\nContent-Length: 9"
+        with socket.create_connection(("127.0.0.1", house.service.settings.port), timeout=20) as slow:
+            slow.sendall(f"{head}\r\n\r\nhalf".encode())
+            assert b"200" not in slow.recv(4096)
+        wait_for(lambda: not list((tmp_path / "files").iterdir()))
+        with house.client() as client:
+            assert list(client.files.list()) == []
+
+
+def test_streams_of_events_end_with_the_server_and_go_on_with_the_next(
+    house: Serving, tmp_path: Path, tiny: Tiny
+) -> None:
+    with ExitStack() as stack:
+        other = stack.enter_context(serving(tmp_path, roots=house.service.settings.roots))
+        client = stack.enter_context(other.client())
+        seen: list[int] = []
+
+        def listen() -> None:
+            for event in client.events.watch():
+                seen.append(event.id)
+                if event.kind is EventKind.CANCELLED:
+                    return
+
+        job = client.jobs.create(tiny("watched"))
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
+        wait_for(lambda: len(seen) == 2)
+        begun = time.monotonic()
+        other.service.news.end()
+        wait_for(lambda: other.service.num_streams == 0, 5)
+        assert time.monotonic() - begun < 2
+        other.service.news.is_over = False  # as the next server
+        job.cancel()
+        listener.join(20)
+        assert seen == [1, 2, 3]
+
+
 def test_metrics_tell_how_much_there_is_to_do(http: httpx.Client, client: Client, tiny: Tiny) -> None:
     client.jobs.create(tiny("counted"))
     text = http.get("/metrics").text
@@ -353,8 +398,6 @@ def test_metrics_tell_how_much_there_is_to_do(http: httpx.Client, client: Client
 
 
 def test_a_checkpoint_is_pinned_and_verified(house: Serving, client: Client, tiny: Tiny) -> None:
-    import time
-
     from steep.spec.api import ReportsRequest
     from steep.spec.reports import CheckpointReport
 

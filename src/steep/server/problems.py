@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from steep.spec.api import Problem
 from steep.spec.errors import (
@@ -100,6 +101,7 @@ def tell_problems(app: FastAPI) -> None:
     app.add_exception_handler(IllegalTransition, _illegal)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -109,6 +111,11 @@ async def _steep(request: Request, error: Exception) -> Response:
     if problem.status >= 500:
         log.warning("%s %s: %s", request.method, request.url.path, error)
     return respond(problem)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """Nobody reads it; what was begun for the request is undone already."""
+    return respond(Problem(title="Cut off", status=400, detail="the request ended before its end", code="cut_off"))
 
 
 async def _illegal(request: Request, error: Exception) -> Response:

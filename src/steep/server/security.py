@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import OrderedDict
@@ -113,15 +114,19 @@ class Shield:
         if not length.isdigit() or int(length) > most:
             await respond(_too_large(most))(scope, receive, send_with_headers)
             return
-        received = 0
+        received, is_whole = 0, False
 
         async def receive_bounded() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > most:
+            nonlocal received, is_whole
+            if is_whole:
+                return await receive()  # that the client hangs up, for which a stream waits as long as it lives
+            try:
+                message = await asyncio.wait_for(receive(), self._bounds.silence_seconds)
+            except TimeoutError:
                 return {"type": "http.disconnect"}
-            return message
+            received += len(message.get("body", b""))
+            is_whole = not message.get("more_body", False)
+            return message if received <= most else {"type": "http.disconnect"}
 
         await self._app(scope, receive_bounded, send_with_headers)
 

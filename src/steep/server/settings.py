@@ -28,7 +28,7 @@ class Patience:
     unreachable: float = 900.0
     cancel: float = 60.0
     stop: float = 600.0
-    loop: float = 10.0
+    loop: float = 5.0
     look: float = 0.5
 
 
@@ -43,6 +43,7 @@ class Bounds:
         burst_requests: of one key, at once.
         failures_per_minute: requests with a wrong key, of one address.
         streams: of events, that are open at the same time.
+        silence_seconds: a client may pause for this long in the middle of a request.
     """
 
     body_bytes: int = 8 << 20
@@ -51,6 +52,7 @@ class Bounds:
     burst_requests: int = 400
     failures_per_minute: int = 60
     streams: int = 500
+    silence_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

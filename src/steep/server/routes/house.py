@@ -14,7 +14,7 @@ from steep.server.routes.answers import Paging, answer, problems
 from steep.server.service import Service
 from steep.server.store.paging import PageRequest
 from steep.server.store.queue import DeviceLease
-from steep.spec.api import AuditEntry, DeviceView, Page, SecretRequest, SecretView, StatusView
+from steep.spec.api import AuditEntry, DeviceView, JobView, Page, SecretRequest, SecretView, StatusView
 from steep.spec.errors import SteepError
 
 router = APIRouter(tags=["service"])
@@ -32,8 +32,10 @@ def devices(here: Here, caller: Viewer, page: Paging) -> Response:
     views = []
     for backend, state in _states(here, []):
         lease = leases.get((backend, state.device.id))
-        is_seen = lease is not None and caller.sees(here.store.jobs.get(lease.job_id, here.now()).project)
-        views.append(_device_view(backend, state, lease, is_seen))
+        job = None if lease is None else here.store.jobs.get(lease.job_id, here.now())
+        view = _device_view(backend, state, lease, job)
+        hidden = job is not None and not caller.sees(job.project)
+        views.append(view.model_copy(update={"job_id": None}) if hidden else view)
     return answer(_page_of(views, page))
 
 
@@ -120,7 +122,7 @@ def _states(here: Service, warnings: list[str]) -> Iterator[tuple[str, DeviceSta
             warnings.append(f"the devices of {name} cannot be read: {error}")
 
 
-def _device_view(backend: str, state: DeviceState, lease: DeviceLease | None, is_seen: bool) -> DeviceView:
+def _device_view(backend: str, state: DeviceState, lease: DeviceLease | None, job: JobView | None) -> DeviceView:
     device = state.device
     return DeviceView(
         id=device.id,
@@ -132,9 +134,17 @@ def _device_view(backend: str, state: DeviceState, lease: DeviceLease | None, is
         location=device.location,
         healthy=state.usable,
         detail=state.detail or ("lent" if lease is not None else ""),
-        job_id=lease.job_id if lease is not None and is_seen else None,
+        job_id=None if lease is None else lease.job_id,
         held_since=None if lease is None else lease.since,
+        expected_free_at=_end_of(job),
     )
+
+
+def _end_of(job: JobView | None) -> float | None:
+    """When a job's stage in work will be over; what follows it is short."""
+    if job is None or job.progress.eta_seconds is None or job.progress.updated_at is None:
+        return None
+    return job.progress.updated_at + job.progress.eta_seconds
 
 
 def _page_of(items: list[DeviceView] | list[SecretView], page: PageRequest) -> Page[DeviceView | SecretView]:
