@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from steep.cli.view import View
 
 RunArgument = typer.Argument(metavar="RUN", help="A run directory.")
-RunOrJob = typer.Argument(metavar="RUN|JOB", help="A run directory, or the id of a job of the service.")
+RunOrJob = typer.Argument(metavar="RUN", help="A run directory, or the id of a job of the service.")
 
 
 def watch(where: str = RunOrJob) -> None:
@@ -42,7 +42,7 @@ def watch(where: str = RunOrJob) -> None:
 
 def status(
     where: str | None = typer.Argument(
-        None, metavar="[RUN|JOB]", help="A run directory, or the id of a job; the service by default."
+        None, metavar="[RUN]", help="A run directory, or the id of a job; the service by default."
     ),
     json: bool = typer.Option(False, "--json", help="Print it as JSON."),
 ) -> None:
