@@ -16,17 +16,23 @@ def test_what_the_user_wants_is_taken() -> None:
 
 @pytest.mark.parametrize(("speedup", "name"), [(3.0, "bf16"), (0.4, "fp32")])
 def test_auto_follows_the_probe(monkeypatch: pytest.MonkeyPatch, speedup: float, name: str) -> None:
+    monkeypatch.setattr(precision, "has_bf16_matrix_units", lambda: True)
     monkeypatch.setattr(precision, "bf16_speedup", lambda device: speedup)
     chosen = choose_precision(CPU, "auto")
     assert chosen.name == name
     assert f"{speedup:.1f}x" in chosen.reason
 
 
-def test_the_probe_is_quick_and_says_the_same_again() -> None:
+def test_without_units_for_it_a_probe_on_a_busy_machine_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bf16_matrix_units", lambda: False)
+    monkeypatch.setattr(precision, "bf16_speedup", lambda device: 2.1)
+    assert choose_precision(CPU, "auto").name == "fp32"
+
+
+def test_the_probe_is_quick() -> None:
     started = time.process_time()
-    names = {choose_precision(CPU, "auto").name for _ in range(3)}
+    assert precision.bf16_speedup(CPU) > 0
     assert time.process_time() - started < 3
-    assert len(names) == 1
 
 
 def test_quick_fp32_products_are_accurate_or_off(monkeypatch: pytest.MonkeyPatch) -> None:

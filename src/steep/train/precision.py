@@ -1,7 +1,8 @@
 """Which number format to compute in. Master weights and optimizer state are fp32 whatever it is.
 
-On a CPU a probe of a few matrix products decides: processors with bf16 instructions are two to five times quicker in
-bf16 and others several times slower, so that the answer does not depend on chance and a resumed run gets the same one.
+On a CPU bf16 pays only with units for its matrix products: those with bf16 dot products alone are slower in it than in fp32. So
+a processor without such units computes in fp32, whatever a probe would say while other work goes on; with them, a probe of a
+few products decides.
 """
 
 from __future__ import annotations
@@ -47,12 +48,25 @@ def choose_precision(device: torch.device, wanted: Literal["auto", "bf16", "fp32
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return Precision(torch.bfloat16, "the device computes in it natively")
         return Precision(torch.float32, "the device has no native bf16")
+    if not has_bf16_matrix_units():
+        return Precision(torch.float32, "this processor has no units for bf16 matrix products")
     speedup = bf16_speedup(device)
     quicker = speedup >= MIN_SPEEDUP
     return Precision(
         torch.bfloat16 if quicker else torch.float32,
         f"bf16 matrix products are {speedup:.1f}x as quick as fp32 ones in the start-up probe",
     )
+
+
+def has_bf16_matrix_units() -> bool:
+    """Whether this processor multiplies bf16 matrices in hardware: AMX, or the bf16 instructions of Arm."""
+    known = getattr(torch.cpu, "get_capabilities", None)
+    if known is None:  # an older torch
+        return bool(torch.cpu._is_amx_tile_supported())
+    capabilities = known()
+    if capabilities.get("architecture") == "x86_64":
+        return bool(capabilities.get("amx_bf16") or capabilities.get("amx_tile"))
+    return any(present is True and "bf16" in name for name, present in capabilities.items())
 
 
 def use_quick_fp32_products(device: torch.device) -> bool:
