@@ -18,7 +18,7 @@ from tests.server.serving import Serving, serving, wait_for
 from steep import Client
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.compute.local.backend import LocalBackend
-from steep.server.admission import is_public
+from steep.server.admission import PACKAGED, is_public
 from steep.spec.api import ProjectRequest, Quota
 from steep.spec.errors import Conflict, Forbidden, InvalidInput, InvalidSpec, NotFound
 from steep.spec.events import EventKind
@@ -76,6 +76,15 @@ def test_a_wrong_spec_names_its_field_and_what_was_meant(http: httpx.Client, tin
     assert problem["field"] == "spec.training.lerning_rate"
     assert "did you mean 'learning_rate'?" in problem["detail"]
     assert problem["cure"]
+
+
+def test_the_base_that_comes_with_steep_may_be_read_on_every_server(client: Client, tiny: Tiny) -> None:
+    spec = tiny("packaged")
+    spec["base"] = str(PACKAGED / "tiny-base")
+    assert client.jobs.plan(spec).valid
+    spec["corpus"]["sources"] = [str(PACKAGED / "tiny-base")]
+    with pytest.raises(InvalidSpec, match="outside of what jobs may read"):
+        client.jobs.plan(spec)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +329,7 @@ def test_what_is_not_there_or_not_known_is_told_as_a_problem(http: httpx.Client)
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["detail"]
     broken = http.post("/api/v1/jobs", content=b"{", headers={"Content-Type": "application/json"})
-    assert broken.status_code == 422
+    assert (broken.status_code, broken.json()["field"]) == (422, "body")
 
 
 def test_what_goes_wrong_inside_is_not_told(house: Serving, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:

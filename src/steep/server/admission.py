@@ -25,6 +25,8 @@ from steep.spec.job import JobSpec, Source
 from steep.spec.load import is_remote
 
 UPLOADED = "steep://files/"
+PACKAGED = Path(__file__).resolve().parents[1] / "data"  # the tiny base that comes with Steep
+BASE_FIELD = "base.model"
 _WILDCARD = re.compile(r"[*?\[]")
 _HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?(@[\w./-]+)?$")
 
@@ -98,7 +100,8 @@ def _below_a_root(path: str, field: str, roots: tuple[Path, ...]) -> None:
     if not fixed.is_absolute():
         raise InvalidSpec("is not an absolute path", where=field, cure="Write where it lies on the server, from / on.")
     place = fixed.resolve()
-    if ".." in Path(path).parts or not any(place.is_relative_to(root.resolve()) for root in roots):
+    allowed = (*roots, PACKAGED) if field == BASE_FIELD else roots
+    if ".." in Path(path).parts or not any(place.is_relative_to(root.resolve()) for root in allowed):
         raise InvalidSpec(
             "lies on the server, and outside of what jobs may read there",
             where=field,
