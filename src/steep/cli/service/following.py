@@ -106,18 +106,23 @@ def logs(
     ),
     follow: bool = FollowOption,
 ) -> None:
-    """What the job's workers printed. Secrets are taken out of it."""
+    """What the job's workers printed: little, unless something went wrong. Secrets are taken out of it."""
+    from steep.cli.output import say
     from steep.cli.service.connect import FOLLOWING_SECONDS, connected, find_job
 
     with connected() as client:
         found = find_job(client, job)
         client.jobs.detail(found)
+    is_empty = True
     with connected(patience_seconds=FOLLOWING_SECONDS) as client:
         try:
             for text in client.jobs.logs(found, stream=stream, follow=follow):
+                is_empty = False
                 print(text, end="", flush=follow)
         except KeyboardInterrupt:
             return
+    if is_empty:
+        say(f"Nothing was printed to {stream}. `steep jobs events {found}` tells what happened.")
 
 
 def events(
