@@ -9,7 +9,6 @@ ROOMS = ("spec", "artifacts", "corpus", "planning", "model", "train", "evaluate"
 
 LIBRARIES = (
     "gigatoken",
-    "py3langid",
     "safetensors.torch",
     "torch",
     "transformers",
@@ -23,7 +22,10 @@ _NOT = ("steep.worker.__main__", "steep.worker.observers.")  # what is run; what
 
 
 def preload() -> None:
-    """Import all of it. Nothing is run, no thread is begun, and CUDA is not touched."""
+    """Import all of it. No thread is begun, CUDA is not touched, and all that is run is the reading of a table.
+
+    That table knows languages by their letters and takes a second to read; what it says depends on the text alone.
+    """
     for name in LIBRARIES:
         importlib.import_module(name)
     for room in ROOMS:
@@ -31,3 +33,4 @@ def preload() -> None:
         for module in pkgutil.walk_packages(path, f"steep.{room}."):
             if not module.name.startswith(_NOT):
                 importlib.import_module(module.name)
+    importlib.import_module("steep.corpus.language").language_of("a sentence in some language or other")
