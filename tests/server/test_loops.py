@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 from tests.contract.backends import REPOSITORY
+from tests.contract.databases import postgresql_databases, sqlite_databases, why_no_postgresql
 from tests.contract.local_backend import COLD, lose_contact
 from tests.server.serving import Serving, serving, wait_for
 
@@ -207,23 +208,34 @@ def test_a_limit_warns_then_holds_and_is_to_be_raised_first(tmp_path: Path, back
         assert place.store.jobs.get(job, time.time()).limits == JobChange(limits=Limits(time=1000.0)).limits
 
 
-def test_replicas_share_the_work_and_none_is_done_twice(tmp_path: Path) -> None:
-    stacks = [ExitStack() for _ in range(2)]
-    houses: dict[str, tuple[Serving, ExitStack]] = {}
-    for stack in stacks:
-        backend = stack.enter_context(LocalBackend(tmp_path, cpu_slots=3, warm=False, program=COLD))
-        house = stack.enter_context(serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT))
-        houses[house.service.replica] = (house, stack)
-    one, other = houses.values()
-    place = Place(one[0])
-    jobs = [place.submit("finish", seconds=0.2) for _ in range(6)]
-    wait_for(lambda: place.job(jobs[0]).attempts == 1)
-    acting = place.store.loops.holder("scheduler", time.time())
-    (gone, stack), (left, last) = (one, other) if acting == one[0].service.replica else (other, one)
-    stack.close()
-    assert left.service.replica != acting == gone.service.replica
-    place = Place(left)
-    for job in jobs:
-        assert place.wait(job, State.SUCCEEDED, seconds=60).attempts == 1
-    assert place.store.loops.holder("scheduler", time.time()) == left.service.replica
-    last.close()
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database that has the tables."""
+    if request.param == "postgresql" and (why := why_no_postgresql()):
+        pytest.skip(why)
+    with (sqlite_databases if request.param == "sqlite" else postgresql_databases)() as databases:
+        yield databases.new()
+
+
+def test_replicas_share_the_work_and_none_is_done_twice(tmp_path: Path, database: str) -> None:
+    with ExitStack() as both:
+        replicas: dict[str, tuple[Serving, ExitStack]] = {}
+        for _ in range(2):
+            stack = both.enter_context(ExitStack())
+            backend = stack.enter_context(LocalBackend(tmp_path, cpu_slots=3, warm=False, program=COLD))
+            house = stack.enter_context(
+                serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT, database=database)
+            )
+            replicas[house.service.replica] = (house, stack)
+        place = Place(next(iter(replicas.values()))[0])
+        jobs = [place.submit("finish", seconds=0.2) for _ in range(6)]
+        wait_for(lambda: place.job(jobs[0]).attempts == 1)
+        acting = place.store.loops.holder("scheduler", time.time())
+        assert acting is not None
+        replicas.pop(acting)[1].close()
+        (left, _), *others = replicas.values()
+        assert others == []
+        place = Place(left)
+        for job in jobs:
+            assert place.wait(job, State.SUCCEEDED, seconds=60).attempts == 1
+        assert place.store.loops.holder("scheduler", time.time()) == left.service.replica

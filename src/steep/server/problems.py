@@ -126,6 +126,9 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     issues = error.errors()
     first = issues[0]
+    if first["type"] == "json_invalid":
+        what = f"the body is not well-formed JSON, from character {first['loc'][-1]} on"
+        return respond(Problem(title="Invalid", status=422, detail=what, code=InvalidInput.code, field="body"))
     if any(issue["loc"][:2] == ("body", "spec") for issue in issues) and isinstance(error.body, dict):
         spec = error.body.get("spec")
         if isinstance(spec, dict):

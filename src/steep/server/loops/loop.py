@@ -13,6 +13,9 @@ from steep.spec.errors import ServerUnavailable
 
 log = logging.getLogger(__name__)
 
+AWAY_SECONDS = 1.0
+"""Between two tries while the database does not answer."""
+
 RELEASE_SECONDS = 5.0
 """How long a loop may take to end its turn when the server ends."""
 
@@ -47,6 +50,7 @@ class Loop:
         self._alone = alone
         self._ending = threading.Event()
         self._renew_at = 0.0
+        self._is_away = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def start(self) -> None:
@@ -66,8 +70,11 @@ class Loop:
         heard = self._bell.strokes
         while not self._ending.is_set():
             self._take_turn()
-            heard = self._bell.wait(heard, self._every_seconds) if not self._ending.is_set() else heard
-        if self._alone:
+            if self._is_away:
+                self._ending.wait(AWAY_SECONDS)
+            elif not self._ending.is_set():
+                heard = self._bell.wait(heard, self._every_seconds)
+        if self._alone and not self._is_away:
             self._guarded(
                 lambda: self._service.store.loops.release(self.name, self._service.replica, self._service.now())
             )
@@ -94,6 +101,14 @@ class Loop:
         try:
             work()
         except ServerUnavailable as error:
-            log.warning("%s waits: %s", self.name, error)
+            self._away(str(error))
         except Exception:  # one turn that goes wrong must not be the last one
             log.exception("%s: a turn went wrong", self.name)
+        else:
+            self._away(None)
+
+    def _away(self, why: str | None) -> None:
+        """Say once that the database is away, and once that it is back."""
+        if (why is not None) is not self._is_away:
+            log.warning("%s %s", self.name, "goes on" if why is None else f"waits: {why}")
+        self._is_away = why is not None
