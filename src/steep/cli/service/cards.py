@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from steep.cli.tables import ago, answer_console, moment, print_table, span, state_cell
 from steep.client.progress import describe
@@ -146,7 +146,7 @@ def _attempt(attempt: AttemptView) -> list[str | Text]:
 def print_plan(plan: Plan) -> None:
     """What a job would take, and why."""
     console = answer_console()
-    facts: dict[str, Any] = {
+    facts: dict[str, str | None] = {
         "tokens": None if plan.tokens is None else f"{format_tokens(plan.tokens)} tokens",
         "steps": None if plan.steps is None else f"{plan.steps:,} steps",
         "memory": None if plan.memory_bytes is None else f"{format_bytes(plan.memory_bytes)} of memory",

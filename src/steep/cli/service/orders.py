@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from steep.cli.service.options import ChangesOption, JobArgument, JsonOption, NewNameOption, YesOption
+
+if TYPE_CHECKING:
+    from steep.spec.api import JobView
+    from steep.spec.service import Limits
 
 JobsArgument = typer.Argument(metavar="JOB...", help="Ids of the jobs, or names that one job alone has.")
 
@@ -58,7 +62,6 @@ def update(
     from steep.cli.service.connect import connected, find_job
     from steep.client.reading import given
     from steep.spec.errors import InvalidInput
-    from steep.spec.service import Limits
 
     limits: dict[str, Any] = given(cost=cost, time=time, tokens=tokens)
     changed = given(priority=priority, tags=tuple(tags) or None)
@@ -70,24 +73,24 @@ def update(
         found = find_job(client, job)
         if limits:
             values = client.jobs.detail(found).limits.model_dump(exclude_none=True) | limits
-            changed["limits"] = _checked_limits(Limits, values)
+            changed["limits"] = _limits(values)
         view = client.jobs.change(found, **changed).view
     print_json(view.model_dump(mode="json")) if json else print(sentence(view))
 
 
-def _checked_limits(kind: Any, values: dict[str, Any]) -> Any:
+def _limits(values: dict[str, Any]) -> Limits:
+    """Limits as people write them, such as a time of `20 h`."""
     from pydantic import ValidationError
 
     from steep.spec.errors import InvalidInput
+    from steep.spec.service import Limits
 
     try:
-        return kind(**values)
+        return Limits(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        field = str(first["loc"][0])
-        raise InvalidInput(
-            str(first["msg"]).removeprefix("Value error, "), where=f"--{field.rstrip('s')}-limit", cure="Mend it."
-        ) from error
+        option = f"--{str(first['loc'][0]).rstrip('s')}-limit"
+        raise InvalidInput(first["msg"].removeprefix("Value error, "), where=option, cure="Mend it.") from error
 
 
 def rollback(
@@ -141,7 +144,7 @@ def _values(changes: Sequence[str]) -> dict[str, Any]:
     return dict(read_override(change) for change in changes)
 
 
-def _say_new(view: Any, json: bool) -> None:
+def _say_new(view: JobView, json: bool) -> None:
     from steep.cli.output import print_json
     from steep.cli.service.cards import sentence
 

@@ -77,6 +77,7 @@ def _sent(name: str, source: Source, client: Client, project: str, earlier: dict
     """The source as an upload; one that is remote stays as it is."""
     if is_remote(source.path) and not source.path.startswith("file://"):
         return source
+    from steep.artifacts.files import full_disk_stops
     from steep.corpus.sources import list_files, local_path, root_of
 
     path = Path(local_path(source))
@@ -85,7 +86,8 @@ def _sent(name: str, source: Source, client: Client, project: str, earlier: dict
         return source.model_copy(update={"path": UPLOADED + view.id, "name": name})
     with tempfile.TemporaryDirectory(prefix="steep-upload-") as directory:
         packed = Path(directory) / f"{name}.tar.gz"
-        _pack(list_files(name, source), root_of(source), packed)
+        with full_disk_stops(packed):
+            _pack(list_files(name, source), root_of(source), packed)
         view = _upload(packed, packed.name, client, project, earlier)
     chosen = ("**/*",) if source.include or not path.is_dir() else ()  # they were chosen here, whatever their kind
     return source.model_copy(update={"path": UPLOADED + view.id, "name": name, "include": chosen, "exclude": ()})
