@@ -14,6 +14,7 @@ from steep.artifacts.files import hash_file
 from steep.artifacts.rundir import RunDirectory
 from steep.compute.contract import Order
 from steep.compute.local.backend import LocalBackend
+from steep.compute.local.records import AttemptRecords, Handle
 from steep.spec.job import JobSpec
 
 pytestmark = [
@@ -25,6 +26,13 @@ pytestmark = [
 def weights(run: Path) -> dict[str, str]:
     """Hashes of a checkpoint's weights and optimizer state."""
     return {path.name: hash_file(path) for path in (run / "checkpoints" / "step-00000004").glob("*.safetensors")}
+
+
+def is_forked(worker: Worker) -> bool:
+    """Whether it has the command line of the warm process."""
+    started = AttemptRecords(Handle.parse(worker.handle)).started()
+    assert started is not None
+    return "steep.compute.local.forkserver" in psutil.Process(started.worker.pid).cmdline()
 
 
 def is_trained(run: Path) -> bool:
@@ -68,9 +76,7 @@ def test_a_forked_worker_trains_the_same_weights(job: JobSpec, tmp_path: Path, m
             eventually(lambda: is_trained(run.path) or worker.status().is_over, "the training")  # noqa: B023 - at once
             assert is_trained(run.path), backend.logs(worker.handle, "stderr", 0).decode()
             found.append(weights(run.path))
-            programs = [one.cmdline() for one in psutil.process_iter() if one.name() != "steep-warm"]
-            forked = not any(str(run.path) in program for program in programs)
-            assert forked == (way == "warm"), "a forked one has the command line of the warm process"
+            assert is_forked(worker) == (way == "warm")
             worker.cancel(grace_seconds=0)
             worker.ended()
     assert len(found[0]) >= 3
