@@ -78,16 +78,23 @@ def sample_self(
         Stopped: asked to; parts that are complete stay in the cache.
     """
     num_parts = HOLDOUT_PARTS + -(-replay_tokens // PART_TOKENS)
+
+    def tell(tokens: float) -> None:
+        progress("tokens sampled from the base", tokens, num_parts * PART_TOKENS)
+
+    def telling_from(before: int) -> Callable[[str, float, float | None], None]:
+        return lambda what, done, total: tell(before + done)
+
     cache = cache_directory() / "self" / weights
     for part in range(num_parts):
         path = cache / f"part-{part:05d}.json"
-        progress("tokens sampled from the base", part * PART_TOKENS, num_parts * PART_TOKENS)
+        tell(part * PART_TOKENS)
         if path.exists():
             continue
         if reason := should_stop():
             raise Stopped(f"stopped while sampling: {reason}", cure="Run the same command to go on.")
-        _write_part(model, tokenizer, path, seed=part)
-    progress("tokens sampled from the base", num_parts * PART_TOKENS, num_parts * PART_TOKENS)
+        _write_part(model, tokenizer, path, part, telling_from(part * PART_TOKENS))
+    tell(num_parts * PART_TOKENS)
     corpus_tokenizer = CorpusTokenizer.load(tokenizer)
     parts = [cache / f"part-{part:05d}.json" for part in range(num_parts)]
     for name, chosen, keep_texts in (("holdout", parts[:HOLDOUT_PARTS], True), ("train", parts[HOLDOUT_PARTS:], False)):
@@ -104,10 +111,12 @@ def open_self(directory: Path) -> SelfText:
     return SelfText(TokenDataset(directory / "holdout"), TokenDataset(train) if has_train else None)
 
 
-def _write_part(model: PreTrainedModel, tokenizer: str, path: Path, *, seed: int) -> None:
+def _write_part(
+    model: PreTrainedModel, tokenizer: str, path: Path, seed: int, progress: Callable[[str, float, float | None], None]
+) -> None:
     from steep.model.generate import sample_texts
 
-    texts = list(sample_texts(model, tokenizer, num_tokens=PART_TOKENS, seed=seed, progress=lambda *_: None))
+    texts = list(sample_texts(model, tokenizer, num_tokens=PART_TOKENS, seed=seed, progress=progress))
     write_atomic(path, json.dumps(texts))
 
 
