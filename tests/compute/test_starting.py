@@ -91,6 +91,7 @@ def test_workers_are_forked_when_the_warm_process_is_ready(make_warm: MakeWarm) 
 
 
 def test_a_warm_process_that_dies_is_begun_again(tmp_path: Path) -> None:
+    before = set(psutil.Process().children())  # other tests' servers may live on
     warm = WarmProcess("json:JSONDecoder", lambda: dict(os.environ), tmp_path / "warm.log", anew_seconds=0)
     try:
         warm.begin()
@@ -102,7 +103,7 @@ def test_a_warm_process_that_dies_is_begun_again(tmp_path: Path) -> None:
     finally:
         warm.close()
     warm.begin()  # a scheduler may still ask for the capacity while the server ends
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= before
 
 
 @pytest.mark.parametrize(
