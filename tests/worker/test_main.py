@@ -77,7 +77,8 @@ def test_errors_become_exit_codes_and_words(
 
     monkeypatch.setattr(run_module, "work_on", fail)
     assert main([str(directory)]) == code
-    assert error_of(directory) == {"what": error.what, "where": error.where, "cure": error.cure, "exit_code": code}
+    words = {"what": error.what, "where": error.where, "cure": error.cure}
+    assert error_of(directory) == {**words, "code": error.code, "exit_code": code}
     said = capsys.readouterr().err
     assert str(error) in said
     assert str(error.cure) in said
