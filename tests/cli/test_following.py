@@ -160,7 +160,7 @@ def test_ctrl_c_leaves_the_job_at_work(life, tmp_path):
     )  # fmt: skip
     first = watch.stdout.readline()
     watch.send_signal(signal.SIGINT)
-    rest, _ = watch.communicate(timeout=20)
+    rest, _ = watch.communicate(timeout=90)
     assert watch.returncode == 0, first + rest
     assert "the job goes on" in rest
     assert not life.service.requests("POST", "/jobs/job-0/cancel")
