@@ -12,7 +12,8 @@
     |   `-- Conflict                          what is asked for does not fit how things stand
     |-- Stopped                      exit 3   the run stopped in good order and can be resumed
     |   |-- OutOfSpace                        the disk is full; nothing was corrupted
-    |   `-- Fenced                            another attempt works on the run; this one may write nothing more
+    |   |-- Fenced                            another attempt works on the run; this one may write nothing more
+    |   `-- StoppedByGuard                    it forgets too much; goes on only when the spec says so
     |-- DamagedArtifact              exit 1   bytes do not match their manifest
     |-- TrainingFailed               exit 1   loss stayed non-finite, or the run cannot go on
     `-- ServerUnavailable            exit 1   the server cannot be reached, or cannot answer now
@@ -120,6 +121,12 @@ class Fenced(Stopped):
     """A later attempt works on the run; this one may write nothing more, and what it committed before is safe."""
 
     code = "fenced"
+
+
+class StoppedByGuard(Stopped):
+    """The model forgets more than its budget, and `evaluation.on_forgetting` says to stop; nothing is lost."""
+
+    code = "stopped_by_guard"
 
 
 class DamagedArtifact(SteepError):

@@ -265,6 +265,11 @@ class Evaluation(Part):
     )
     max_tokens: Tokens = Field(100_000, gt=0, description="Tokens scored of each hold-out at most.")
     forgetting_budget: float = Field(0.02, ge=0, description="Bits per byte that the worst general hold-out may lose.")
+    on_forgetting: Literal["warn", "stop", "rollback"] = Field(
+        "warn",
+        description="When two evaluations in a row are beyond the budget: say so; stop; or go on from the best checkpoint with "
+        "half the rate and twice the replay, at most twice.",
+    )
     interpolate: tuple[Alpha, ...] = Field(
         (0.5, 0.7, 0.85), description="Shares of the checkpoint in mixes with the base."
     )
