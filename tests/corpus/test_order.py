@@ -160,3 +160,16 @@ def test_no_replay_leaves_its_streams_out():
 def test_nothing_to_draw_from_is_refused(build):
     with pytest.raises(InvalidCorpus):
         build()
+
+
+@given(sequences=st.integers(0, 5000), index=st.integers(0, 5000))
+def test_where_another_mixture_has_shown_as_much_of_some_streams(sequences, index):
+    subject, some = order(), ("peps", "novels")
+
+    def drawn(index: int) -> int:
+        return sum(subject.counts(index)[name] for name in some)
+
+    found = subject.reached(some, sequences)
+    assert drawn(found) == sequences
+    assert found == 0 or drawn(found - 1) < sequences
+    assert subject.reached(subject.counts(0), index) == index  # of all streams, it is the index itself

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from steep.artifacts.checkpoints import CheckpointCatalog, CheckpointManifest, parse_step, step_name
 from steep.artifacts.files import full_disk_stops, make_directory, sync_directory, write_atomic
+from steep.artifacts.guard import GuardRecord
 from steep.artifacts.rundir import RunDirectory
 from steep.spec.errors import DamagedArtifact, InvalidInput
 from steep.spec.job import JobSpec
@@ -122,6 +123,7 @@ def branch(run: RunDirectory, step: int, new_run: Path, spec: JobSpec) -> RunDir
         target.write_spec(spec)
         origin = Origin(run=str(run.path), step=step, tokens_seen=manifest.tokens_seen, identity=manifest.identity)
         Lineage(origin=origin).write(staging)
+        GuardRecord.read(run.path).until(step).write(staging)
         catalog.record_branch(step, new_run)
         if new_run.exists():
             new_run.rmdir()
@@ -178,9 +180,17 @@ def rollback(run: RunDirectory, step: int) -> AbandonedLine | None:
         DamagedArtifact: that checkpoint is not valid; nothing was moved.
         RunBusy: a process works on the run.
     """
-    with run.lock(), full_disk_stops(run.checkpoints):
-        catalog = CheckpointCatalog(run.checkpoints)
-        catalog.verify(step)
+    with run.lock():
+        CheckpointCatalog(run.checkpoints).verify(step)
+        GuardRecord.read(run.path).until(step).write(run.path)
+        return go_back(run, step)
+
+
+def go_back(run: RunDirectory, step: int) -> AbandonedLine | None:
+    """Set all after `step` aside, which is 0 for the base; `rollback` without its checks. Call it with the lock held."""
+    run.fence.check()
+    catalog = CheckpointCatalog(run.checkpoints)
+    with full_disk_stops(run.checkpoints):
         later = [one for one in catalog.steps() if one > step]
         measured = _measurements_after(run.evaluation, step)
         lineage = Lineage.read(run)
@@ -200,7 +210,8 @@ def rollback(run: RunDirectory, step: int) -> AbandonedLine | None:
         make_directory(place)
         stays = tuple(one for one in lineage.abandoned if one.from_step <= step)
         lineage.model_copy(update={"abandoned": (*stays, line)}).write(run.path)
-        catalog.record_branch(step, Path(line.name))
+        if step in catalog.steps():
+            catalog.record_branch(step, Path(line.name))
         _settle(run.checkpoints, (line,))
         # before the checkpoints: numbers of a line that is gone must not stand beside the new line's checkpoints
         _move(measured, place / "evaluation")

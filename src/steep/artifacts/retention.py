@@ -52,12 +52,15 @@ def to_delete(checkpoints: Sequence[CheckpointFacts], policy: RetentionPolicy) -
     """
     valid = sorted((one for one in checkpoints if one.valid), key=lambda one: one.step)
     newest = valid[-max(policy.keep_last, 1) :]
-    ranked = sorted(
-        (rank, one.step) for one in valid if (rank := _rank(one.gain, one.forgetting, policy.forgetting_budget))
-    )
-    kept = {one.step for one in newest} | {step for _, step in ranked[: policy.keep_best]}
+    kept = {one.step for one in newest} | set(best_first(valid, policy.forgetting_budget)[: policy.keep_best])
     kept |= {one.step for one in checkpoints if one.pinned or one.ancestor}
     return sorted(one.step for one in checkpoints if one.step not in kept)
+
+
+def best_first(checkpoints: Sequence[CheckpointFacts], forgetting_budget: float) -> list[int]:
+    """The steps of those that have scores, the best by the selection rule first; those that gain nothing come last."""
+    ranked = [(rank, one.step) for one in checkpoints if (rank := _rank(one.gain, one.forgetting, forgetting_budget))]
+    return [step for _, step in sorted(ranked)]
 
 
 def _rank(gain: float | None, forgetting: float | None, budget: float) -> tuple[int, float] | None:

@@ -9,6 +9,7 @@ RUN/
   stages/<stage>.json    a stage's completion: fingerprint of its inputs, and its outputs
   dataset/               token datasets, see corpus/prepare.py
   base/                  assess: scores of the base, replay sampled from it; the base itself if from scratch
+  guard.json             what the guard against forgetting did, see artifacts/guard.py
   checkpoints/           step-00000100/ ... , committed by manifest
   evaluation/            scores of each checkpoint
   results.json           see spec/results.py

@@ -18,7 +18,7 @@ Two questions, answered one after the other:
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -146,6 +146,22 @@ class DataOrder:
                 left = node.left_before(arrivals)
                 pending += [(node.left, left), (node.right, arrivals - left)]
         return counts
+
+    def reached(self, names: Collection[str], sequences: int) -> int:
+        """The smallest index before which the streams of these names were drawn from so many times, all of them together.
+
+        So training can go on with another mixture without showing them the same text again. They must have a share.
+        """
+        low, high = 0, 1
+        while self._drawn(names, high) < sequences:
+            low, high = high, 2 * high
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if self._drawn(names, middle) < sequences else (low, middle)
+        return low
+
+    def _drawn(self, names: Collection[str], index: int) -> int:
+        return sum(count for name, count in self.counts(index).items() if name in names)
 
     def share(self, name: str) -> float:
         """The part of all trained tokens that come from this stream."""
