@@ -62,14 +62,15 @@ class Keeper:
         What falls due among skipped steps waits until one is applied again: a state that is in trouble is nothing to go
         back to.
         """
-        if self._regular(progress.step):
+        if self.regular(progress.step):
             self._owed = "regular"
         elif self._owed is None and self._early(progress.step):
             self._owed = "early"
         in_trouble = progress.skipped_in_a_row > 0 and progress.step < self._setup.schedule.total_steps
         return None if in_trouble else self._owed
 
-    def _regular(self, step: int) -> bool:
+    def regular(self, step: int) -> bool:
+        """Whether the spec wants a checkpoint at this step."""
         setup = self._setup
         if step in (setup.schedule.total_steps, setup.decay_begins):
             return True
@@ -94,6 +95,10 @@ class Keeper:
         self._owed = None
         if not self._proven:
             self._prove(trainee.state.progress.step)
+
+    def record(self, step: int, scores: Scores) -> None:
+        """Note what was measured of a checkpoint that is committed already."""
+        self._setup.checkpoints.record_metrics(step, _metrics(scores))
 
     def poll(self) -> None:
         """Report what has been committed, and let old checkpoints go.
@@ -151,8 +156,12 @@ class Keeper:
             gain=manifest.metrics.get(_GAIN),
             forgetting=manifest.metrics.get(_FORGETTING),
             pinned=catalog.pinned(step) or step == self._setup.decay_begins,
-            ancestor=bool(catalog.branches(step)) or self._setup.adopts(manifest),
+            ancestor=bool(catalog.branches(step)) or self._is_origin(manifest),
         )
+
+    def _is_origin(self, manifest: CheckpointManifest) -> bool:
+        origin = self._setup.parent
+        return origin is not None and origin.identity == manifest.identity
 
 
 def _metrics(scores: Scores) -> dict[str, float]:

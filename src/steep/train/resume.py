@@ -20,11 +20,13 @@ class Resumption:
         step: of the checkpoint to load, whose bytes have been checked; None begins with the base.
         parent: the checkpoint that the next one descends from.
         precision: of the computation; that of the checkpoint, so that chance cannot change it in the middle of a run.
+        cursor: global index of the first sequence.
     """
 
     step: int | None
     parent: Parent | None
     precision: Precision
+    cursor: int = 0
 
 
 def find_resumption(setup: TrainingSetup, observer: Observer) -> Resumption:
@@ -48,7 +50,8 @@ def find_resumption(setup: TrainingSetup, observer: Observer) -> Resumption:
             step=found.step,
         )
     )
-    return Resumption(found.step, Parent(step=found.step, identity=found.identity), precision)
+    parent = Parent(step=found.step, identity=found.identity)
+    return Resumption(found.step, parent, precision, setup.cursor_after(found))
 
 
 def newest_own(setup: TrainingSetup, observer: Observer) -> CheckpointManifest | None:

@@ -64,6 +64,8 @@ class TrainingSetup:
         retention: which checkpoints are kept.
         measure: scores the hold-outs of a plain fp32 model; None scores nothing.
         adopts: whether a checkpoint is this run's own though its fingerprints differ, as that of a branch's trunk does.
+        cursor_after: global index of the next sequence after a checkpoint, which another order counts in another way.
+        halts: asked after each evaluation, once observers know of it: whether training ends there, with a checkpoint.
         parent: the checkpoint of another run that this one was branched from.
     """
 
@@ -94,6 +96,8 @@ class TrainingSetup:
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
     measure: Callable[[PreTrainedModel], Scores] | None = None
     adopts: Callable[[CheckpointManifest], bool] = lambda manifest: False
+    cursor_after: Callable[[CheckpointManifest], int] = lambda manifest: manifest.cursor
+    halts: Callable[[int], bool] = lambda step: False
     parent: Parent | None = None
 
     @property
@@ -120,6 +124,7 @@ class TrainingOutcome:
 
     Args:
         step: the last step; its checkpoint is committed.
+        halted: it ended there because `halts` said so.
         tokens_seen: tokens of all steps.
         skipped_steps: steps whose update was not applied.
         rollbacks: times that training went back to a checkpoint.
@@ -133,3 +138,4 @@ class TrainingOutcome:
     rollbacks: int
     seconds: float
     stall_seconds: float
+    halted: bool = False

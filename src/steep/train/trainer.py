@@ -59,15 +59,19 @@ class _Run:
         self.keeper = Keeper(writer, setup, observer)
         self.sequences = Sequences(setup.datasets, setup.order, setup.taught)
         self.scores: Scores | None = None
+        self.halted = False
+        self.resumed_from = resumption.step
         self.started = self.last_evaluation = time.monotonic()
         if resumption.step is not None:
             load_checkpoint(setup.checkpoints, resumption.step, trainee.state, verified=True)
+            trainee.state.progress.cursor = resumption.cursor
 
     def to_the_end(self, should_stop: Callable[[], str | None]) -> TrainingOutcome:
-        """Train until the schedule ends; a rollback begins again from an earlier step."""
+        """Train until the schedule ends or `halts` says so; a rollback begins again from an earlier step."""
         self.keeper.require_space(self.trainee)
+        self._make_up_evaluation()
         progress = self.trainee.state.progress
-        while progress.step < self.setup.schedule.total_steps:
+        while progress.step < self.setup.schedule.total_steps and not self.halted:
             self._train_until_rollback(should_stop)
             progress = self.trainee.state.progress
         self.keeper.wait()
@@ -78,6 +82,7 @@ class _Run:
             rollbacks=progress.rollbacks,
             seconds=time.monotonic() - self.started,
             stall_seconds=self.keeper.stall_seconds,
+            halted=self.halted,
         )
 
     def _train_until_rollback(self, should_stop: Callable[[], str | None]) -> None:
@@ -99,6 +104,8 @@ class _Run:
                 reason = should_stop()
                 self._evaluate_and_save(stopping=reason is not None)
                 reporter.resume_clock()
+                if self.halted:
+                    return
                 if reason is not None and state.progress.step < setup.schedule.total_steps:
                     self._stop(reason)
 
@@ -107,7 +114,7 @@ class _Run:
         due = self.keeper.due(progress)
         if not stopping and self._evaluation_due(progress.step, due == "regular"):
             self._evaluate()
-        if due is not None or stopping:
+        if due is not None or stopping or self.halted:
             self.keeper.save(self.trainee, self.scores)
         self.scores = None
 
@@ -120,6 +127,17 @@ class _Run:
         if setup.evaluate_every_seconds is not None:
             return time.monotonic() - self.last_evaluation >= setup.evaluate_every_seconds
         return checkpoint_due
+
+    def _make_up_evaluation(self) -> None:
+        """Evaluate where a stop left it out, so that a run that was stopped is judged by the same numbers as another one."""
+        step = self.resumed_from
+        if step is None or step == self.setup.schedule.total_steps or self.setup.checkpoints.get(step).metrics:
+            return
+        if self._evaluation_due(step, self.keeper.regular(step)):
+            self._evaluate()
+        if self.scores is not None:
+            self.keeper.record(step, self.scores)
+            self.scores = None
 
     def _evaluate(self) -> None:
         if self.setup.measure is None:
@@ -135,6 +153,7 @@ class _Run:
                 general_bpb=dict(self.scores.general),
             )
         )
+        self.halted = self.setup.halts(progress.step)
 
     def _stop(self, reason: str) -> None:
         self.keeper.wait()
