@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steep.artifacts.files import hash_text, write_atomic
+from steep.artifacts.guard import GuardRecord
 from steep.artifacts.tokens import TokenDataset
 from steep.planning.advice import advise, describe_texts, is_instruct
 from steep.planning.disk import check_disk, estimate_disk
@@ -23,7 +24,7 @@ from steep.spec.errors import DamagedArtifact
 from steep.spec.reports import EvaluationReport
 from steep.spec.stages import Stage
 from steep.worker.context import Context
-from steep.worker.replay import sample_self, self_tokens_for
+from steep.worker.replay import sample_replay, sample_self, self_tokens_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,13 +55,19 @@ def there(context: Context) -> bool:
 
 
 def _samples_are_sound(context: Context) -> bool:
-    try:
-        for manifest in sorted(context.self_directory.glob("*/manifest.json")):
-            TokenDataset(manifest.parent).verify()
-    except DamagedArtifact as error:
-        context.notice("damaged_dataset", f"text sampled from the base is damaged: {error}", warning=True)
-        return False
+    for manifest in sorted(context.self_directory.glob("*/manifest.json")):
+        if (why := _damage(manifest.parent)) is not None:
+            context.notice("damaged_dataset", f"text sampled from the base is damaged: {why}", warning=True)
+            return False
     return True
+
+
+def _damage(dataset: Path) -> str | None:
+    try:
+        TokenDataset(dataset).verify()
+    except DamagedArtifact as error:
+        return str(error)
+    return None
 
 
 def work(context: Context) -> dict[str, Any]:
@@ -178,6 +185,17 @@ def _sample(context: Context, model: PreTrainedModel, recipe: Recipe) -> None:
         progress=context.progress(Stage.ASSESS),
         should_stop=context.should_stop,
     )
+    for one in GuardRecord.read(context.run.path).rollbacks:  # whatever it had sampled and is damaged now, too
+        if one.replay is not None and _damage(context.self_directory / one.replay) is not None:
+            sample_replay(
+                model,
+                context.tokenizer,
+                context.self_directory / one.replay,
+                weights=context.weights_fingerprint,
+                replay_tokens=one.replay_tokens,
+                progress=context.progress(Stage.ASSESS),
+                should_stop=context.should_stop,
+            )
 
 
 def _advise(context: Context, facts: Facts, recipe: Recipe) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steep.artifacts.files import hash_text
+from steep.artifacts.guard import GuardRecord
 from steep.artifacts.rundir import RunDirectory
 from steep.artifacts.tokens import TokenDataset
+from steep.planning.guard import guarded
 from steep.planning.recipe import Recipe
 from steep.spec.errors import DamagedArtifact
 from steep.spec.job import JobSpec
@@ -95,11 +97,24 @@ class Context:
         return self.run.path / "recipe.json"
 
     @property
-    def recipe(self) -> Recipe:
+    def planned(self) -> Recipe:
         """The recipe that assess derived."""
         if not self.recipe_file.exists():
             raise DamagedArtifact("has no recipe yet", where=str(self.run.path), cure="Run `steep run` on it first.")
         return Recipe.model_validate_json(self.recipe_file.read_bytes())
+
+    @property
+    def guard(self) -> GuardRecord:
+        """What the guard against forgetting did to this training; what it did to one of another spec is void."""
+        from steep.worker.fingerprints import planned_training
+
+        record = GuardRecord.read(self.run.path)
+        return record if record.rollbacks and record.training == planned_training(self) else GuardRecord()
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe as it is carried out now: the planned one, and what the guard changed in it."""
+        return guarded(self.planned, [one.to_step for one in self.guard.rollbacks])
 
     @property
     def self_directory(self) -> Path:
@@ -116,9 +131,13 @@ class Context:
     @property
     def replay(self) -> dict[str, TokenDataset]:
         """The replay text: of the corpus, or sampled from the base."""
+        return self.replay_of(self.guard)
+
+    def replay_of(self, guard: GuardRecord) -> dict[str, TokenDataset]:
+        """The replay text after what the guard did, which may have had more of it sampled."""
         if self.spec.replay.source != "self":
             return dict(self.corpus.replay)
-        sampled = self.self_directory / "train"
+        sampled = self.self_directory / (guard.replay or "train")
         return {"self": TokenDataset(sampled)} if (sampled / "manifest.json").exists() else {}
 
     @property
@@ -131,9 +150,11 @@ class Context:
     @property
     def records(self) -> Records:
         """What was measured of this run's models."""
-        from steep.worker.fingerprints import lineage
+        from steep.worker.fingerprints import ancestry, lineage
 
-        return Records(self.run.evaluation, lineage=lineage(self), holdouts=self.holdouts_fingerprint)
+        return Records(
+            self.run.evaluation, lineage=lineage(self), holdouts=self.holdouts_fingerprint, ancestry=ancestry(self)
+        )
 
     # ---- what works on it
 

@@ -26,7 +26,8 @@ def mirrored(context: Context, setup: TrainingSetup, observer: Observer) -> Iter
 
     Args:
         context: of the run; its spec says where the store is.
-        setup: of the training; its data order is what the copies belong to, and a store that holds another's is not touched.
+        setup: of the training; its data order (the one before the guard changed it, if it did) is what the copies belong to,
+            and a store that holds another's is not touched.
         observer: told of copies, and of everything that the listener is told.
 
     Yields:
@@ -36,7 +37,8 @@ def mirrored(context: Context, setup: TrainingSetup, observer: Observer) -> Iter
     if url is None:
         yield observer
         return
-    remote = RemoteCheckpoints(open_store(url), context.spec.name, setup.order.fingerprint)
+    owner = next((one.order_fingerprint for one in context.guard.rollbacks), setup.order.fingerprint)
+    remote = RemoteCheckpoints(open_store(url), context.spec.name, owner)
     _fetch_if_none(context, setup, remote, observer)
     mirror = Mirror(setup.checkpoints, remote)
     mirror.catch_up()

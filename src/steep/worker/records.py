@@ -5,7 +5,9 @@ They outlive the checkpoints they speak of, so the table of results keeps rows w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -46,12 +48,27 @@ class Record(BaseModel):
 
 
 class Records:
-    """The records of one run, as far as they are comparable."""
+    """The records of one run, as far as they are comparable.
 
-    def __init__(self, directory: Path, *, lineage: str, holdouts: str) -> None:
+    Args:
+        directory: where they lie.
+        lineage: fingerprint of the run's training.
+        holdouts: of the text that is scored.
+        ancestry: trainings that this one goes on from, and the last step of each that belongs to it.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        lineage: str,
+        holdouts: str,
+        ancestry: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self.directory = directory
         self.lineage = lineage
         self.holdouts = holdouts
+        self.ancestry = ancestry
 
     def write(
         self,
@@ -85,7 +102,8 @@ class Records:
                 record = Record.model_validate_json(path.read_bytes())
             except ValidationError:
                 continue  # of another version of this program: measured anew
-            if record.holdouts == self.holdouts and record.lineage in ("", self.lineage):
+            ours = record.lineage in ("", self.lineage) or record.step <= self.ancestry.get(record.lineage, -1)
+            if record.holdouts == self.holdouts and ours:
                 found.append(record)
         return sorted(found, key=lambda one: (_ORDER.index(one.kind), one.step, one.alpha or 0.0))
 

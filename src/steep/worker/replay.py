@@ -7,6 +7,7 @@ on, a longer job only adds parts, and the next job on the same base starts at on
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,46 @@ def sample_self(
     Raises:
         Stopped: asked to; parts that are complete stay in the cache.
     """
+    parts = _sampled_parts(model, tokenizer, weights, replay_tokens, progress, should_stop)
+    corpus_tokenizer = CorpusTokenizer.load(tokenizer)
+    for name, chosen, keep_texts in (("holdout", parts[:HOLDOUT_PARTS], True), ("train", parts[HOLDOUT_PARTS:], False)):
+        if chosen:
+            documents = _documents(chosen, pieces=keep_texts)
+            write_token_dataset(documents, corpus_tokenizer, out / name, name=SELF, keep_texts=keep_texts)
+    return open_self(out)
+
+
+def sample_replay(
+    model: PreTrainedModel,
+    tokenizer: str,
+    out: Path,
+    *,
+    weights: str,
+    replay_tokens: int,
+    progress: Callable[[str, float, float | None], None],
+    should_stop: Callable[[], str | None],
+) -> TokenDataset:
+    """Sample replay alone into `out`, as `sample_self` does; a larger amount begins with all of a smaller one.
+
+    Raises:
+        Stopped: asked to; parts that are complete stay in the cache.
+    """
+    parts = _sampled_parts(model, tokenizer, weights, replay_tokens, progress, should_stop)
+    documents = _documents(parts[HOLDOUT_PARTS:], pieces=False)
+    shutil.rmtree(out, ignore_errors=True)  # a branch may share its files
+    write_token_dataset(documents, CorpusTokenizer.load(tokenizer), out, name=SELF, keep_texts=False)
+    return TokenDataset(out)
+
+
+def _sampled_parts(
+    model: PreTrainedModel,
+    tokenizer: str,
+    weights: str,
+    replay_tokens: int,
+    progress: Callable[[str, float, float | None], None],
+    should_stop: Callable[[], str | None],
+) -> list[Path]:
+    """Files of sampled text in the cache: those of the hold-out, then those of as much replay."""
     num_parts = HOLDOUT_PARTS + -(-replay_tokens // PART_TOKENS)
 
     def tell(tokens: float) -> None:
@@ -95,13 +136,7 @@ def sample_self(
             raise Stopped(f"stopped while sampling: {reason}", cure="Run the same command to go on.")
         _write_part(model, tokenizer, path, part, telling_from(part * PART_TOKENS))
     tell(num_parts * PART_TOKENS)
-    corpus_tokenizer = CorpusTokenizer.load(tokenizer)
-    parts = [cache / f"part-{part:05d}.json" for part in range(num_parts)]
-    for name, chosen, keep_texts in (("holdout", parts[:HOLDOUT_PARTS], True), ("train", parts[HOLDOUT_PARTS:], False)):
-        if chosen:
-            documents = _documents(chosen, pieces=keep_texts)
-            write_token_dataset(documents, corpus_tokenizer, out / name, name=SELF, keep_texts=keep_texts)
-    return open_self(out)
+    return [cache / f"part-{part:05d}.json" for part in range(num_parts)]
 
 
 def open_self(directory: Path) -> SelfText:

@@ -18,12 +18,13 @@ from steep.worker.records import Record
 
 
 def inputs(context: Context) -> dict[str, Any]:
-    """The table, which of its models still exist, and the budget."""
+    """The table, which of its models still exist, the budget, and what the guard did."""
     return {
         "records": [record.model_dump(mode="json") for record in context.records.read()],
         "checkpoints": CheckpointCatalog(context.run.checkpoints).steps(),
         "forgetting_budget": context.spec.evaluation.forgetting_budget,
         "name": context.spec.name,
+        "guard": [one.message for one in context.guard.rollbacks],
     }
 
 
@@ -100,12 +101,13 @@ def tabulate(context: Context, *, damaged: Mapping[int, str] | None = None) -> R
     budget = results.forgetting_budget if results.can_forget else None
     chosen = select([rows[index] for index in candidates], budget)
     selected = replace(chosen, index=candidates[chosen.index])
+    guarded = tuple(f"the guard went back: {one.message}" for one in context.guard.rollbacks)
     passed_over = tuple(f"checkpoint {step} is damaged and was passed over: {why}" for step, why in damaged.items())
     return results.model_copy(
         update={
             "scores": mark(rows, selected),
             "selection_reason": chosen.reason,
-            "warnings": passed_over + chosen.warnings,
+            "warnings": guarded + passed_over + chosen.warnings,
         }
     )
 

@@ -12,7 +12,8 @@ from steep.artifacts.retention import RetentionPolicy
 from steep.planning.recipe import Recipe
 from steep.spec.stages import Stage
 from steep.worker.context import Context
-from steep.worker.fingerprints import data_order, lineage, spec_fingerprint
+from steep.worker.fingerprints import data_order, planned_lineage, spec_fingerprint
+from steep.worker.guard import Guard
 from steep.worker.mirroring import mirrored
 from steep.worker.records import RecordsEvaluations
 
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from steep.evaluate.compare import Measurement
-    from steep.train.setup import Scores, TrainingSetup
+    from steep.train.setup import Scores, TrainingOutcome, TrainingSetup
 
 
 def inputs(context: Context) -> dict[str, Any]:
-    """The training itself, and where its checkpoints are copied to."""
-    return {"lineage": lineage(context), "store": context.spec.checkpoints.store}
+    """The training itself, and where its checkpoints are copied to. What the guard did is no input but part of the work."""
+    return {"lineage": planned_lineage(context), "store": context.spec.checkpoints.store}
 
 
 def there(context: Context) -> bool:
@@ -34,18 +35,30 @@ def there(context: Context) -> bool:
 
 
 def work(context: Context) -> dict[str, Any]:
-    """Train to the end of the schedule; returns how it went."""
+    """Train to the end of the schedule, from another checkpoint wherever the guard went back; returns how it went."""
+    guard = Guard(context)
+    guard.settle()
+    while True:
+        setup = training_setup(context, context.recipe)
+        _set_foreign_aside(context, setup)
+        step = max(setup.checkpoints.steps(), default=0)
+        if not guard.acts(step):
+            outcome = _train(context, setup)
+            if not outcome.halted:
+                return asdict(outcome)
+            step = outcome.step
+        guard.act(step)
+
+
+def _train(context: Context, setup: TrainingSetup) -> TrainingOutcome:
     from steep.train.observer import Several
     from steep.train.trainer import train
 
-    setup = training_setup(context, context.recipe)
-    _set_foreign_aside(context, setup)
     base = context.records.base()
     recorder = [] if base is None else [RecordsEvaluations(context.records, base.measured)]
     observer = Several((context.observer, *recorder))
     with mirrored(context, setup, observer) as listening:
-        outcome = train(setup, listening, context.should_stop)
-    return asdict(outcome)
+        return train(setup, listening, context.should_stop)
 
 
 def training_setup(context: Context, recipe: Recipe) -> TrainingSetup:
@@ -54,7 +67,7 @@ def training_setup(context: Context, recipe: Recipe) -> TrainingSetup:
     from steep.train.setup import TrainingSetup
 
     spec = context.spec
-    ancestry = Lineage.read(context.run)
+    ancestry, guard = Lineage.read(context.run), Guard(context)
     origin = ancestry.origin
     return TrainingSetup(
         load_model=context.load_base,
@@ -94,7 +107,9 @@ def training_setup(context: Context, recipe: Recipe) -> TrainingSetup:
             forgetting_budget=spec.evaluation.forgetting_budget,
         ),
         measure=_measuring(context),
-        adopts=ancestry.adopts,
+        adopts=lambda manifest: ancestry.adopts(manifest) or guard.adopts(manifest),
+        cursor_after=guard.cursor_after,
+        halts=guard.halts,
         parent=None if origin is None else Parent(step=origin.step, identity=origin.identity, run=origin.run),
     )
 
