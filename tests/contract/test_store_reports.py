@@ -93,6 +93,8 @@ def test_stages_and_notices_become_events_of_their_own_kind(store: Store) -> Non
         NoticeReport(code="resumed", message="going on from step 4", step=4),
         NoticeReport(code="loss_spike", message="loss 9", step=5),
         NoticeReport(code="too_little_text", message="hm"),
+        NoticeReport(code="guard_warned", message="novels is worse", step=6),
+        NoticeReport(code="guard_rolled_back", message="novels is worse; training goes on from step 3", step=9),
         StageReport(stage="select", event="completed", seconds=2.0),
         StageReport(stage="export", event="completed", seconds=2.0, time=4.5),
     )
@@ -104,6 +106,8 @@ def test_stages_and_notices_become_events_of_their_own_kind(store: Store) -> Non
         "resumed",
         "loss_spike",
         "notice",
+        "guard_triggered",
+        "rolled_back",
         "stage",
         "selected",
         "stage",

@@ -71,6 +71,8 @@ def test_what_was_asked_to_stop_is_where_it_was_asked_to_be(asked, ending):
 
 def test_what_stopped_in_order_unasked_goes_on_later_and_never_runs_out_of_attempts():
     assert isinstance(decide(History([STOPPED] * 50, max_attempts=2), FULL), Retry)
+    guard = Ending(3, said("novels is 0.08 bits per byte worse than the base", "stopped_by_guard"), step=40)
+    assert decide(History(), guard) == Requeue(Reason.HELD_BY_GUARD, "novels is 0.08 bits per byte worse than the base")
     deadline = Ending(3, said("the job's deadline has passed"), deadline_passed=True)
     assert decide(History(), deadline) == Requeue(
         Reason.HELD_BY_LIMIT, "the job's deadline has passed: the job's deadline has passed"

@@ -12,7 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from steep.spec.api import Problem
-from steep.spec.errors import EXIT_DONE, EXIT_FAILED, EXIT_INVALID, EXIT_STOPPED, DamagedArtifact, Fenced, RunBusy
+from steep.spec.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INVALID,
+    EXIT_STOPPED,
+    DamagedArtifact,
+    Fenced,
+    RunBusy,
+    StoppedByGuard,
+)
 from steep.spec.states import Reason
 from steep.spec.units import format_seconds
 
@@ -65,6 +74,11 @@ class Ending:
     def is_users(self) -> bool:
         """The user can mend it, and was told how. Without a word it is not known to be the user's."""
         return self.exit_code == EXIT_INVALID and self.problem is not None and self._code != RunBusy.code
+
+    @property
+    def is_guards(self) -> bool:
+        """It forgot too much; tried again, it would stop at once, until a person says how to go on."""
+        return self.exit_code == EXIT_STOPPED and self._code == StoppedByGuard.code
 
     @property
     def words(self) -> str:
@@ -193,7 +207,9 @@ def decide(history: History, ending: Ending) -> Verdict:
 
 
 def _yielded(history: History, ending: Ending) -> Verdict:
-    """It stopped in good order, and nobody asked: its deadline, a full disk, or a machine that is taken away."""
+    """It stopped in good order, and nobody asked: its guard, its deadline, a full disk, or a machine that is taken away."""
+    if ending.is_guards:
+        return Requeue(Reason.HELD_BY_GUARD, ending.words)
     if ending.deadline_passed:
         return Requeue(Reason.HELD_BY_LIMIT, f"the job's deadline has passed: {ending.words}")
     return _retry(history, ending)

@@ -38,6 +38,9 @@ _NOTICES = {
     "not_finite": EventKind.LOSS_SPIKE,
     "rolled_back": EventKind.ROLLED_BACK,
     "resumed": EventKind.RESUMED,
+    "guard_warned": EventKind.GUARD_TRIGGERED,
+    "guard_stopped": EventKind.GUARD_TRIGGERED,
+    "guard_rolled_back": EventKind.ROLLED_BACK,
 }
 
 
