@@ -9,8 +9,9 @@ IN     := .venv/bin/python
 demo: .venv/.installed
 	.venv/bin/steep demo
 
+# A file of tests runs in one process; each process computes on one core, so that they do not wait for one another.
 test: .venv/.installed-dev
-	$(IN) -m pytest
+	OMP_NUM_THREADS=1 $(IN) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: .venv/.installed-dev
 	$(IN) -m ruff check .
