@@ -23,16 +23,21 @@ _BIN_BITS = 7
 _RECALL = 0.98  # of pairs exactly as alike as the threshold
 _MAX_COMPARED = 64  # kept documents of one cluster that another one is compared with
 _SPACES = b" \t\n\r\x0b\x0c"
+_LOWER = bytes(range(256)).lower()
 
 Signatures = npt.NDArray[np.uint32]  # [num_docs, NUM_BINS]
 
 
 def content_hashes(texts: Sequence[str]) -> Hashes:
     """`[num_docs, 2]`: 128 bits of BLAKE3 of each text in lower case and without space; copies have the same ones."""
-    digests = b"".join(
-        blake3(text.lower().encode("utf-8", "surrogatepass").translate(None, _SPACES)).digest(16) for text in texts
-    )
+    digests = b"".join(blake3(_without_case_and_space(text)).digest(16) for text in texts)
     return np.frombuffer(digests, dtype="<u8").reshape(-1, 2)
+
+
+def _without_case_and_space(text: str) -> bytes:
+    if text.isascii():  # one pass does both
+        return text.encode("ascii").translate(_LOWER, _SPACES)
+    return text.lower().encode("utf-8", "surrogatepass").translate(None, _SPACES)
 
 
 def signatures(words: Rows) -> Signatures:

@@ -127,6 +127,11 @@ def load_tokenizer(model: str, engine: Engine) -> CorpusTokenizer:
     return known
 
 
+def get_ready(model: str) -> None:
+    """Load in this process what encoding a part will need, most likely."""
+    load_tokenizer(model, "gigatoken")
+
+
 def lend_tokenizer(model: str, tokenizer: CorpusTokenizer) -> None:
     """Let parts that are encoded in this process use a tokenizer that is loaded already."""
     _LOADED.clear()

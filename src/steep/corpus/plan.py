@@ -38,6 +38,11 @@ class CorpusPlan:
         """Names of the sources in a role."""
         return [name for name, each in self.roles.items() if each == role]
 
+    @property
+    def file_bytes(self) -> int:
+        """Size of all files as they lie there."""
+        return sum(file.size_bytes for files in self.files.values() for file in files)
+
     def fingerprint(self, tokenizer: CorpusTokenizer) -> str:
         """Of all that the result depends on."""
         spec = self.spec

@@ -30,6 +30,7 @@ from steep.corpus.choosing import choose_texts
 from steep.corpus.clean import only_mended
 from steep.corpus.counting import count_all, count_reading, require_text, sample_texts, write_drops_table
 from steep.corpus.datasets import Written, write_datasets
+from steep.corpus.encoding import get_ready
 from steep.corpus.language import languages_of
 from steep.corpus.plan import CorpusPlan, Role, plan_corpus
 from steep.corpus.reading import Steps, Unit, make_units, read_units
@@ -151,14 +152,16 @@ def prepare(
         OutOfSpace: the disk is full; the same call goes on.
     """
     plan = plan_corpus(spec, task_texts)
-    loaded = CorpusTokenizer.load(tokenizer)
-    inputs = plan.fingerprint(loaded)
     manifest = read_manifest(out)
-    if manifest is not None and manifest.inputs_fingerprint == inputs:
-        with contextlib.suppress(DamagedArtifact):
-            return open_sound(out)
-    (out / "manifest.json").unlink(missing_ok=True)
     with Workers(num_workers) as workers:
+        if manifest is None:
+            workers.warm(get_ready, tokenizer, plan.file_bytes)
+        loaded = CorpusTokenizer.load(tokenizer)
+        inputs = plan.fingerprint(loaded)
+        if manifest is not None and manifest.inputs_fingerprint == inputs:
+            with contextlib.suppress(DamagedArtifact):
+                return open_sound(out)
+        (out / "manifest.json").unlink(missing_ok=True)
         units = plan_units(plan, out / "work")
         read_units([unit for own in units.values() for unit in own], workers, progress)
         ledger = count_reading(plan, units)

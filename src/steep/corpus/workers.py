@@ -73,6 +73,18 @@ class Workers:
                 cure="Free some memory and run the same command again; it goes on where it was.",
             ) from error
 
+    def warm(self, function: Callable[[T], object], task: T, size_bytes: float) -> None:
+        """Start the processes while this one still gets ready, each with this task; how it ends is nobody's concern.
+
+        Args:
+            function: what each will need anyway, such as loading something.
+            task: what to do it with.
+            size_bytes: how much text there will be to work on; for a little none is started.
+        """
+        if self.are_worth(size_bytes):
+            for _ in range(self.num_workers):
+                self._started().submit(function, task)
+
     def start(self, function: Callable[[T], R], task: T) -> Callable[[], R]:
         """Start one task beside all others, where processes run already; returns how to get its result."""
         if self._pool is None:
