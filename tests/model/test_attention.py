@@ -7,9 +7,9 @@ import pytest
 import torch
 from tests.model.families import FAMILIES, documents, make, pairs
 
-from steep.model import gemm_attention as gemm
+from steep.model import attention
+from steep.model.attention import by_segments
 from steep.model.batch import Batch, pack
-from steep.model.gemm_attention import gemm_attention
 from steep.model.loss import head_of, hidden_states
 
 
@@ -25,6 +25,15 @@ def test_logits_do_not_change_when_the_neighbours_do(family: str) -> None:
     others = documents([17, 6], seed=1)
     first = logits(model, pack(pairs([before, mine, after])))[9:21]
     second = logits(model, pack(pairs([others[0], mine, others[1]])))[17:29]
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nor_when_all_are_of_one_length(family: str) -> None:
+    model = make(family)
+    mine, same, longer, shorter = documents([12, 12, 14, 10])
+    first = logits(model, pack(pairs([same, mine])))[12:24]
+    second = logits(model, pack(pairs([longer, mine, shorter])))[14:26]
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
@@ -55,52 +64,37 @@ def test_padded_batches_and_generation_work_as_with_sdpa(family: str) -> None:
 
 @pytest.mark.parametrize("window", [None, 1, 5, 40])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (6, 2), (4, 1)])
-def test_products_agree_with_a_full_mask_in_value_and_gradient(
-    monkeypatch: pytest.MonkeyPatch, heads: int, kv_heads: int, window: int | None
+@pytest.mark.parametrize("bounds", [[0, 3, 4, 37, 50], [0, 25, 50]])
+def test_segments_agree_with_a_full_mask_in_value_and_gradient(
+    monkeypatch: pytest.MonkeyPatch, heads: int, kv_heads: int, window: int | None, bounds: list[int]
 ) -> None:
-    monkeypatch.setattr(gemm, "QUERY_BLOCK", 8)
-    monkeypatch.setattr(gemm, "LENGTH_STEP", 4)
+    monkeypatch.setattr(attention, "_LEAST_BLOCK", 4)
     torch.manual_seed(0)
-    bounds = [0, 3, 4, 37, 50]
     inputs = [
-        torch.randn(50, number, 8, dtype=torch.float64).transpose(0, 1).requires_grad_()
+        torch.randn(1, 50, number, 8, dtype=torch.float64).transpose(1, 2).requires_grad_()
         for number in (heads, kv_heads, kv_heads)
     ]
-    outer = torch.randn(50, heads, 8, dtype=torch.float64)
+    outer = torch.randn(1, 50, heads, 8, dtype=torch.float64)
     segment = torch.bucketize(torch.arange(50), torch.tensor(bounds), right=True)
     distance = torch.arange(50)[:, None] - torch.arange(50)[None]
     seen = (segment[:, None] == segment[None]) & (distance >= 0) & (distance < (window or 50))
     query, key, value = inputs
-    scores = 0.3 * query @ key.repeat_interleave(heads // kv_heads, 0).transpose(1, 2)
+    scores = 0.3 * query @ key.repeat_interleave(heads // kv_heads, 1).transpose(2, 3)
     weights = torch.softmax(scores.masked_fill(~seen, -torch.inf), -1)
-    expected = (weights @ value.repeat_interleave(heads // kv_heads, 0)).transpose(0, 1)
+    expected = (weights @ value.repeat_interleave(heads // kv_heads, 1)).transpose(1, 2)
     wanted = torch.autograd.grad(expected, inputs, outer)
-    result = gemm_attention(query, key, value, bounds, 0.3, window)
+    result = by_segments(query, key, value, bounds, 0.3, window)
     torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-9)
     for ours, theirs in zip(torch.autograd.grad(result, inputs, outer), wanted, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
-def test_a_long_document_needs_no_memory_for_all_its_scores() -> None:
+@pytest.mark.parametrize("window", [None, 100])
+def test_a_long_document_needs_no_memory_for_all_its_scores(window: int | None) -> None:
     tokens = 3000
     with torch.no_grad():
-        tensors = [torch.randn(8, tokens, 8) for _ in range(3)]
+        tensors = [torch.randn(1, 8, tokens, 8) for _ in range(3)]
         with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-            gemm_attention(*tensors, [0, tokens], 0.3, None)
+            by_segments(*tensors, [0, tokens], 0.3, window)
     largest = max(event.self_cpu_memory_usage for event in profile.events())
     assert largest < 8 * tokens * tokens * 4 / 10
-
-
-def test_documents_of_any_length_need_few_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    shapes: set[tuple[int, ...]] = set()
-    multiply = torch.bmm
-
-    def recording(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        shapes.add((*left.shape, *right.shape))
-        return multiply(left, right)
-
-    monkeypatch.setattr(torch, "bmm", recording)
-    for length in range(1, 129):
-        query, key, value = (torch.randn(2, length, 4, requires_grad=True) for _ in range(3))
-        gemm_attention(query, key, value, [0, length], 1.0, None).sum().backward()
-    assert len(shapes) <= 20  # five products, four lengths

@@ -37,6 +37,7 @@ def test_the_probe_is_quick() -> None:
 
 def test_quick_fp32_products_are_accurate_or_off(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.backends.mkldnn.matmul.fp32_precision
+    monkeypatch.setattr(precision, "has_quick_default_products", lambda: False)
     try:
         use_quick_fp32_products(CPU)
         a, b = torch.randn(300, 200), torch.randn(100, 200)
@@ -47,3 +48,10 @@ def test_quick_fp32_products_are_accurate_or_off(monkeypatch: pytest.MonkeyPatch
         assert torch.backends.mkldnn.matmul.fp32_precision == "none"
     finally:
         torch.backends.mkldnn.matmul.fp32_precision = before
+
+
+def test_products_are_left_to_the_library_of_the_processors_maker(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    monkeypatch.setattr(precision, "has_quick_default_products", lambda: True)
+    assert not use_quick_fp32_products(CPU)
+    assert torch.backends.mkldnn.matmul.fp32_precision == before

@@ -1,8 +1,8 @@
 """Attention that stays within documents, for every family that uses the library's attention interface.
 
 `register()` makes `attn_implementation="steep"` known. A model called with `Batch.model_arguments()` then attends within
-the segments of the batch: through variable-length kernels on a GPU, through `gemm_attention` on a CPU. Called in any
-other way (generation with a cache, padded batches) it behaves like `sdpa`.
+the segments of the batch: through variable-length kernels on a GPU, elsewhere segment by segment through torch's fused
+kernel. Called in any other way (generation with a cache, padded batches) it behaves like `sdpa`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from steep.model.gemm_attention import gemm_attention
 from steep.spec.errors import InvalidModel
 
 NAME = "steep"
+_LEAST_BLOCK = 256  # queries of a block, where only a window is seen
 
 
 @cache
@@ -79,10 +79,7 @@ def attend(
     if plain and query.device.type == "cuda" and query.dtype in (torch.bfloat16, torch.float16) and _has_varlen():
         assert max_length_q is not None
         return _varlen(query[0], key[0], value[0], cu_seq_lens_q, max_length_q, scale, window)[None], None
-    bounds = cu_seq_lens_q.tolist()
-    if plain and query.device.type == "cpu":
-        return gemm_attention(query[0], key[0], value[0], bounds, scale, window)[None], None
-    return _by_segments(query, key, value, bounds, scale, window, softcap, dropout), None
+    return by_segments(query, key, value, cu_seq_lens_q.tolist(), scale, window, softcap, dropout), None
 
 
 @cache
@@ -110,36 +107,58 @@ def _varlen(
     return varlen_attn(*rows, bounds, bounds, longest, longest, **arguments)
 
 
-def _by_segments(
+def by_segments(
     query: Tensor,
     key: Tensor,
     value: Tensor,
     bounds: list[int],
     scale: float,
-    window: int | None,
-    softcap: float | None,
-    dropout: float,
+    window: int | None = None,
+    softcap: float | None = None,
+    dropout: float = 0.0,
 ) -> Tensor:
-    """Each segment by itself with torch's own attention; slow with many segments, but does everything anywhere."""
+    """Each segment by itself, on any device; arguments as of `attend`, with the bounds as a list."""
     lengths = [stop - start for start, stop in pairwise(bounds)]
+    if softcap is None:
+        groups = query.shape[1] // key.shape[1]
+        if groups > 1:
+            key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+        if len(set(lengths)) == 1 and window is None:  # as rows of a batch, without taking them apart
+            rows = (tensor[0].unflatten(1, (-1, lengths[0])).transpose(0, 1) for tensor in (query, key, value))
+            mixed = scaled_dot_product_attention(*rows, dropout_p=dropout, is_causal=True, scale=scale)
+            return mixed.transpose(1, 2).flatten(0, 1)[None]
     parts = []
     for q, k, v in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True):
-        length = q.shape[2]
-        sees = None
-        if softcap is not None or window is not None:
-            sees = torch.ones(length, length, dtype=torch.bool, device=q.device).tril_()
-            sees = sees if window is None else sees.triu_(1 - window)
         if softcap is not None:
-            parts.append(_capped(q, k, v, scale, softcap, sees, dropout))
+            length = q.shape[2]
+            parts.append(_capped(q, k, v, scale, softcap, _band(length, length, window, like=q), dropout))
+        elif window is None or window >= q.shape[2]:
+            parts.append(scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scale))
         else:
-            groups = q.shape[1] // k.shape[1]
-            k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-            parts.append(
-                scaled_dot_product_attention(
-                    q, k, v, attn_mask=sees, dropout_p=dropout, is_causal=sees is None, scale=scale
-                )
-            )
+            parts += _windowed(q, k, v, scale, window, dropout)
     return torch.cat(parts, 2).transpose(1, 2)
+
+
+def _windowed(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int, dropout: float) -> list[Tensor]:
+    """One segment, in blocks of queries with the keys that any of them sees: no mask of all its tokens squared."""
+    parts = []
+    size = max(window, _LEAST_BLOCK)
+    for first, block in zip(range(0, query.shape[2], size), query.split(size, 2), strict=True):
+        keys = slice(max(0, first - window + 1), first + block.shape[2])
+        sees = _band(block.shape[2], keys.stop - keys.start, window, like=query)
+        parts.append(
+            scaled_dot_product_attention(
+                block, key[:, :, keys], value[:, :, keys], attn_mask=sees, dropout_p=dropout, scale=scale
+            )
+        )
+    return parts
+
+
+def _band(rows: int, keys: int, window: int | None, *, like: Tensor) -> Tensor:
+    """Which of the last `keys` tokens each of the last `rows` tokens sees, `[rows, keys]`."""
+    before = keys - rows
+    sees = torch.ones(rows, keys, dtype=torch.bool, device=like.device).tril_(before)
+    return sees if window is None else sees.triu_(before + 1 - window)
 
 
 def _capped(

@@ -73,8 +73,9 @@ def use_quick_fp32_products(device: torch.device) -> bool:
     """Let fp32 matrix products take the quicker kernels, where a probe shows that they lose no accuracy.
 
     On CUDA these are TF32 products, which training tolerates. On a CPU it is oneDNN, asked to use bf16 if it likes: on
-    processors without bf16 matrix units it stays in fp32 and is quicker than the default library, on others it
-    would round to bf16, and then it is turned off again. A setting of the whole process.
+    processors without bf16 matrix units it stays in fp32, on others it would round to bf16, and then it is turned
+    off again. Intel's processors are left to Intel's own library, which is as quick there, and with which attention
+    is quicker. A setting of the whole process.
 
     Returns:
         Whether they are on.
@@ -82,7 +83,7 @@ def use_quick_fp32_products(device: torch.device) -> bool:
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         return True
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available() or has_quick_default_products():
         return False
     weights, inputs = _probe_tensors(torch.float32, torch.device("cpu"))
     exact = linear(inputs.double(), weights.double())
@@ -91,6 +92,13 @@ def use_quick_fp32_products(device: torch.device) -> bool:
     if error > MAX_ERROR:
         torch.backends.mkldnn.matmul.fp32_precision = "none"
     return error <= MAX_ERROR
+
+
+def has_quick_default_products() -> bool:
+    """Whether torch's default library for matrix products is the one that the maker of this processor wrote for it."""
+    known = getattr(torch.cpu, "get_capabilities", None)
+    name = known().get("cpu_name", "") if known is not None else ""
+    return torch.backends.mkl.is_available() and str(name).startswith("Intel")
 
 
 def bf16_speedup(device: torch.device) -> float:
