@@ -32,7 +32,7 @@ class Size:
         text_bytes: of jsonl.
         small, large: the models.
         small_sequences, large_sequences: of a step; the large one's microbatch is the whole step.
-        steps: measured of the small model; a third of it of the large one.
+        steps: measured of the small model; half of it of the large one.
         curve_steps: of the loss curve.
     """
 
@@ -41,7 +41,7 @@ class Size:
     large: Shape
     small_sequences: int = 16
     large_sequences: int = 4
-    steps: int = 18
+    steps: int = 12
     curve_steps: int = 300
 
 
@@ -66,7 +66,7 @@ def rows(size: Size) -> list[Row]:
     return [
         tokenizing(size),
         speed("train-8m", size.small, size.small_sequences, size.steps, goal=1.5),
-        speed("train-135m", size.large, size.large_sequences, size.steps // 3, goal=1.3),
+        speed("train-135m", size.large, size.large_sequences, size.steps // 2, goal=1.3),
         loss(size),
         memory("memory-8m", size.small, size.small_sequences),
         memory("memory-135m", size.large, size.large_sequences),

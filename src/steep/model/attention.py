@@ -124,8 +124,8 @@ def by_segments(
         if groups > 1:
             key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
         if len(set(lengths)) == 1 and window is None:  # as rows of a batch, without taking them apart
-            rows = (tensor[0].unflatten(1, (-1, lengths[0])).transpose(0, 1) for tensor in (query, key, value))
-            mixed = scaled_dot_product_attention(*rows, dropout_p=dropout, is_causal=True, scale=scale)
+            q, k, v = (tensor[0].unflatten(1, (-1, lengths[0])).transpose(0, 1) for tensor in (query, key, value))
+            mixed = scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scale)
             return mixed.transpose(1, 2).flatten(0, 1)[None]
     parts = []
     for q, k, v in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True):
