@@ -90,13 +90,15 @@ def test_an_epoch_counts_the_corpus_and_replay_comes_on_top() -> None:
 
 
 def test_budget_in_time() -> None:
-    timed = spec(training={"budget": "1 h", "global_batch_tokens": 4096})
+    timed = spec(training={"budget": "1 h", "global_batch_tokens": 4096}, replay={"distill": 0})
     unknown = derive(timed, facts())
     assert not unknown.pace_is_measured
     assert unknown.time_budget_seconds == 3600
     known = derive(timed, facts(tokens_per_second=4096.0))
     assert known.pace_is_measured
     assert known.total_steps == 3420  # 95 % of an hour at a step a second
+    taught = spec(training={"budget": "1 h", "global_batch_tokens": 4096}, replay={"share": 0.3})
+    assert derive(taught, facts(tokens_per_second=4096.0)).total_steps == 3109  # a tenth more time for the base's part
 
 
 def test_intervals_in_time_stay_in_time() -> None:

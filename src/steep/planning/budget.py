@@ -14,6 +14,7 @@ from steep.spec.job import JobSpec
 from steep.spec.units import BudgetUnit, format_seconds
 
 TRAINING_SHARE_OF_TIME = 0.95  # of a budget in time; the rest is for checkpoints and hold-outs
+FORWARD_SHARE = 1 / 3  # of the work on a token: what it costs to ask the base there, too
 TOKENS_OF_A_STEP = 8192  # where the budget is in steps, and so says nothing of tokens
 
 
@@ -35,9 +36,10 @@ def plan_length(
         InvalidSpec: a step smaller than a sequence.
     """
     amount, unit = _budget(spec, facts, log)
-    tokens = _wanted_tokens(facts, amount, unit, replay_share)
+    pace = _pace(spec, facts, replay_share)
+    tokens = _wanted_tokens(facts, amount, unit, replay_share, pace)
     sequences = _sequences_per_step(spec, sequence_tokens, tokens, log)
-    steps = _total_steps(amount, unit, tokens, sequences * sequence_tokens, facts, log)
+    steps = _total_steps(amount, unit, tokens, sequences * sequence_tokens, pace, log)
     return Length(sequences, steps, amount if unit == "seconds" else None)
 
 
@@ -51,12 +53,22 @@ def _budget(spec: JobSpec, facts: Facts, log: list[Decision]) -> tuple[float, Bu
     return preset.epochs, "epochs"
 
 
-def _wanted_tokens(facts: Facts, amount: float, unit: BudgetUnit, replay_share: float) -> int | None:
+def _pace(spec: JobSpec, facts: Facts, replay_share: float) -> float | None:
+    """Tokens per second of the whole run: the speed was measured on the corpus alone, where the base does not teach."""
+    if facts.tokens_per_second is None:
+        return None
+    taught_share = 0.0 if spec.replay.distill == 0 else replay_share
+    return facts.tokens_per_second / (1 + taught_share * FORWARD_SHARE)
+
+
+def _wanted_tokens(
+    facts: Facts, amount: float, unit: BudgetUnit, replay_share: float, pace: float | None
+) -> int | None:
     """Tokens of the whole run, replay included; None for a budget in steps, whose tokens follow from the batch."""
     if unit == "steps":
         return None
-    if unit == "seconds" and facts.tokens_per_second is not None:
-        return max(1, int(amount * TRAINING_SHARE_OF_TIME * facts.tokens_per_second))
+    if unit == "seconds" and pace is not None:
+        return max(1, int(amount * TRAINING_SHARE_OF_TIME * pace))
     if unit == "tokens":
         return max(1, round(amount))
     epochs = amount if unit == "epochs" else preset_for(facts.train_tokens).epochs
@@ -86,15 +98,20 @@ def _sequences_per_step(spec: JobSpec, sequence_tokens: int, wanted_tokens: int 
 
 
 def _total_steps(
-    amount: float, unit: BudgetUnit, wanted_tokens: int | None, step_tokens: int, facts: Facts, log: list[Decision]
+    amount: float,
+    unit: BudgetUnit,
+    wanted_tokens: int | None,
+    step_tokens: int,
+    pace: float | None,
+    log: list[Decision],
 ) -> int:
     if wanted_tokens is None:
         steps, reason = max(1, math.ceil(amount)), "as given"
-    elif unit == "seconds" and facts.tokens_per_second is not None:
+    elif unit == "seconds" and pace is not None:
         steps = max(1, wanted_tokens // step_tokens)
         reason = (
-            f"{TRAINING_SHARE_OF_TIME:.0%} of {format_seconds(amount)} at the measured "
-            f"{facts.tokens_per_second:.0f} tokens/s; the rest is for checkpoints and hold-outs"
+            f"{TRAINING_SHARE_OF_TIME:.0%} of {format_seconds(amount)} at {pace:.0f} tokens/s, as measured, less "
+            f"what the base takes to teach; the rest is for checkpoints and hold-outs"
         )
     elif unit == "seconds":
         steps = max(1, math.ceil(wanted_tokens / step_tokens))
