@@ -13,6 +13,7 @@ from tests.model.families import UNLIKE, make
 
 from steep.model import generate
 from steep.model.cache import GrowingCache
+from steep.model.continuations import next_logits
 from steep.model.generate import complete, sample_texts
 from steep.model.vocabulary import Vocabulary
 from steep.spec.errors import InvalidModel
@@ -64,14 +65,14 @@ def test_rows_that_end_leave_and_the_others_go_on_as_if_nothing_was(
     keep_rows = GrowingCache.keep_rows
     monkeypatch.setattr(GrowingCache, "keep_rows", lambda cache, rows: (left.append(len(rows)), keep_rows(cache, rows)))
     logits: list[tuple[list[int], torch.Tensor]] = []
-    draw = generate._draw
+    draw = generate.draw
 
     def greedy(given: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         ids = draw(given, generator)
         logits.append((ids.tolist(), given.clone()))
         return ids
 
-    monkeypatch.setattr(generate, "_draw", greedy)
+    monkeypatch.setattr(generate, "draw", greedy)
     documents = sampled_ids(model, vocabulary, rows=40, longest=60)
     lengths = {len(ids) for ids in documents}
     assert len(lengths) > 3
@@ -96,7 +97,7 @@ def test_every_family_generates_with_the_growing_cache_as_the_library_does(
     mine, ids, memory = [], torch.tensor([prompt]), GrowingCache()
     with torch.no_grad():
         for _ in range(12):
-            ids = generate._next_logits(model, ids, memory, vocabulary).argmax(-1)[:, None]
+            ids = next_logits(model, vocabulary, ids, memory).argmax(-1)[:, None]
             mine.append(int(ids))
         stream = list(prompt)
         for _ in range(12):

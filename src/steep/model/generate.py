@@ -6,21 +6,18 @@ only itself. A row that has reached its end leaves the batch; when all have, the
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
+from steep.model.continuations import draw, next_logits, read_prompt, write_rows
 from steep.model.score import context_tokens, evaluating, same_precision
 from steep.model.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-    from steep.model.cache import GrowingCache
 
 Progress = Callable[[str, float, float | None], None]
 
@@ -101,7 +98,7 @@ def _sample(
     going_on = torch.ones(rows, dtype=torch.bool, device=model.device)
     with evaluating(model), same_precision(model.device):
         for position in range(longest):
-            ids = _draw(_next_logits(model, inputs, memory, vocabulary), generator)
+            ids = draw(next_logits(model, vocabulary, inputs, memory), generator)
             written[there[going_on], position] = ids[going_on]
             ends = going_on & (ids == vocabulary.eos_id)
             lengths[there[ends]] = position + 1
@@ -119,43 +116,17 @@ def _sample(
     return [row[:length] for row, length in zip(written.tolist(), lengths.tolist(), strict=True)]
 
 
-def _draw(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """One id a row, with the probabilities of the softmax: where the running sum passes a random share of the whole.
-
-    Args:
-        logits: `[rows, vocab]`.
-    """
-    sums = torch.softmax(logits.float(), dim=-1).cumsum_(-1)
-    shares = torch.rand(len(logits), 1, generator=generator, device=logits.device) * sums[:, -1:]
-    return torch.searchsorted(sums, shares, right=True)[:, 0].clamp_(max=logits.shape[1] - 1)
-
-
-@torch.no_grad()
 def _continue(model: PreTrainedModel, vocabulary: Vocabulary, prompt: list[int], max_new_tokens: int) -> str:
     from steep.model.cache import GrowingCache
 
     context = context_tokens(model)
     prompt = prompt[-context:]
     memory, ids = GrowingCache(), list(prompt)
-    inputs = torch.tensor([prompt], device=model.device)
-    with evaluating(model), same_precision(model.device):
-        while len(ids) < min(len(prompt) + max_new_tokens, context + 1):
-            best = _next_logits(model, inputs, memory, vocabulary).argmax(-1)
-            if int(best) == vocabulary.eos_id:
-                break
-            ids.append(int(best))
-            inputs = best[:, None]
+    for chunk in read_prompt(model, vocabulary, prompt, memory):
+        logits = chunk[-1]
+    longest = min(max_new_tokens, context + 1 - len(prompt))
+    for (token,) in write_rows(model, vocabulary, logits, memory, max_tokens=longest):
+        if token.id != vocabulary.eos_id:
+            ids.append(token.id)
     before, whole = vocabulary.decode(prompt), vocabulary.decode(ids)
     return whole.removeprefix(before)
-
-
-def _next_logits(model: PreTrainedModel, inputs: Tensor, memory: GrowingCache, vocabulary: Vocabulary) -> Tensor:
-    """Logits `[rows, vocab]` of what follows the inputs; ids that the tokenizer does not have are left out."""
-    named = {_cache_argument(model): memory}
-    logits: Tensor = model(input_ids=inputs, **named, use_cache=True).logits
-    return logits[:, -1, : vocabulary.size]
-
-
-def _cache_argument(model: PreTrainedModel) -> str:
-    """What the library calls the cache; newer versions gave it another name."""
-    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"

@@ -58,3 +58,7 @@ class Vocabulary:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, without special tokens."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def name(self, token: int) -> str:
+        """What the vocabulary calls a token, special ones too."""
+        return str(self._tokenizer.id_to_token(token) or "")
