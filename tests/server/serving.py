@@ -87,7 +87,7 @@ def serving(
         wait_for(lambda: server.started, 20)
         yield Serving(service, settings.address)
     finally:
-        service.news.end()
+        service.let_go()
         server.should_exit = True
         thread.join()
         service.close()

@@ -172,11 +172,13 @@ class History:
     Args:
         endings: of the job's earlier attempts, oldest first.
         asked: why the job was told to stop, if it was: a reason of `stopping`.
+        asked_words: the sentence beside it: who asked, or what is reached.
         max_attempts: failed attempts at most.
     """
 
     endings: Sequence[Ending] = ()
     asked: Reason | None = None
+    asked_words: str = ""
     max_attempts: int = 10
     policy: FailurePolicy = field(default_factory=FailurePolicy)
 
@@ -189,7 +191,7 @@ def decide(history: History, ending: Ending) -> Verdict:
     """
     if history.asked is Reason.CANCEL_REQUESTED:
         complete = "; the work was complete by then" if ending.exit_code == EXIT_DONE else ""
-        return Cancel(f"cancelled{complete}")
+        return Cancel(f"{history.asked_words or 'cancelled'}{complete}")
     if ending.exit_code == EXIT_DONE:
         return Succeed()
     if ending.is_users:
@@ -200,7 +202,7 @@ def decide(history: History, ending: Ending) -> Verdict:
         if hopeless is not None:
             return hopeless
     if asked is not None:
-        return Requeue(asked, _asked_words(ending))
+        return Requeue(asked, _asked_words(history, ending))
     if ending.is_in_order:
         return _yielded(history, ending)
     return _hopeless(history, ending) or _retry(history, ending)
@@ -242,8 +244,10 @@ def _in_a_row(endings: Sequence[Ending], ending: Ending) -> int:
     return count
 
 
-def _asked_words(ending: Ending) -> str:
-    return ending.words if ending.is_in_order else f"{_at_step(ending)}, while it was stopping"
+def _asked_words(history: History, ending: Ending) -> str:
+    """Who asked or why, then how it ended."""
+    how = ending.words if ending.is_in_order else f"{_at_step(ending)}, while it was stopping"
+    return f"{history.asked_words}: {how}" if history.asked_words else how
 
 
 def _at_step(ending: Ending) -> str:

@@ -55,7 +55,7 @@ def serve(settings: ServerSettings, *, local_key: bool = False) -> None:
         loops = Loops(service)
         app = make_app(service, on_start=loops.start, on_end=loops.end)
         log.info("serving %s from %s; an admin's key lies in %s", settings.address, settings.data, key_file)
-        StoppableServer(web_config(app, settings), service.news.end).run()
+        StoppableServer(web_config(app, settings), service.let_go).run()
         log.info("stopped; workers go on")
     finally:
         service.close()

@@ -13,6 +13,8 @@ from steep.artifacts.files import make_directory
 from steep.artifacts.rundir import RunDirectory
 from steep.compute.contract import Backend
 from steep.server.bell import Bell, News
+from steep.server.offers import offered_devices
+from steep.server.orders import OrderDesk
 from steep.server.places import QueuePlaces
 from steep.server.secretbox import SecretBox
 from steep.server.settings import ServerSettings
@@ -47,7 +49,8 @@ class Service:
         self.now = clock
         self.bell = Bell()
         self.news = News(store.events.last_id)
-        self.queue_places = QueuePlaces(store.queue)
+        self.order_desk = OrderDesk(store.orders.standing)
+        self.queue_places = QueuePlaces(store, lambda: [one for _, one in offered_devices(self.backends)])
         self.uses = Uses()
         self.num_streams = 0
         self.started_at = clock()
@@ -75,6 +78,11 @@ class Service:
     def run(self, job_id: str) -> RunDirectory:
         """A job's run directory."""
         return RunDirectory(self.settings.run_directory(job_id))
+
+    def let_go(self) -> None:
+        """Let those go who wait here for news or orders: the server ends, and they come again."""
+        self.news.end()
+        self.order_desk.end()
 
     def close(self) -> None:
         """Let go of everything. Workers go on."""

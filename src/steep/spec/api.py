@@ -238,6 +238,13 @@ Directive = Literal["none", "cancel", "pause", "preempt"]
 """What a worker is told in the answer to its reports. All but `none`: save a checkpoint and end with exit code 3."""
 
 
+class OrderAnswer(_View):
+    """What the server wants of a worker that asked for orders, and waited for one."""
+
+    directive: Directive = "none"
+    directive_detail: str = ""
+
+
 class LogLine(_View):
     """A line that the worker's process wrote. Its text may be shorter or longer than its bytes: secrets are taken out."""
 

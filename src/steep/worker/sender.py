@@ -4,13 +4,13 @@ The run directory comes first: the thread reads the files that the worker writes
 worker but two words (stop, and why). So the worker neither waits for the server nor notices whether there is one. What
 the server has, it says in each answer; whatever was lost on the way is sent again, and what came twice it passes over.
 
-Each request is a heartbeat too, and an empty one is sent when there is nothing to say. A server that is away is tried
-again for ever. One that answers `fenced` has given the job to a later attempt: this process then ends on the spot.
+Each request is a heartbeat too, and an empty one is sent when there is nothing to say; an order that comes meanwhile is
+heard by `listener.py`. A server that is away is tried again for ever. One that answers `fenced` has given the job to a
+later attempt: this process then ends on the spot.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from steep.artifacts.outbox import BATCH_REPORTS, Outbox
 from steep.artifacts.redaction import Redaction
 from steep.artifacts.rundir import RunDirectory
-from steep.spec.api import Directive, ReportsAnswer, ReportsRequest
+from steep.spec.api import ReportsAnswer, ReportsRequest
 from steep.spec.errors import (
     EXIT_STOPPED,
     Conflict,
@@ -35,6 +35,8 @@ from steep.spec.errors import (
     Unauthorized,
 )
 from steep.worker.attempt import Attempt
+from steep.worker.line import connect, words_of
+from steep.worker.listener import Listener
 
 if TYPE_CHECKING:
     from steep.client.wire import Wire
@@ -51,11 +53,6 @@ CATCHING_UP_SECONDS = 0.05
 """Between full batches, and between tries while the worker ends."""
 
 Asked = Callable[[], str | None]
-_ORDERS: dict[Directive, str] = {
-    "cancel": "the service asks to end the job",
-    "pause": "the service asks to pause",
-    "preempt": "the service asks to make room",
-}
 _OF_THE_KEY = (Unauthorized, Forbidden, NotFound, Conflict)  # a server in disorder; nothing is wrong with what is sent
 
 
@@ -75,11 +72,13 @@ def sending(run: RunDirectory, attempt: Attempt | None, environment: Mapping[str
         yield lambda: None
         return
     redact = Redaction.of({**environment, "STEEP_ATTEMPT_TOKEN": attempt.token})
-    sender = Sender(run, attempt, redact, _leave)
+    sender, listener = Sender(run, attempt, redact, _leave), Listener(run, attempt, _leave)
     sender.start()
+    listener.start()
     try:
-        yield sender.asked
+        yield lambda: sender.asked() or listener.asked()
     finally:
+        listener.close()
         sender.close()
 
 
@@ -129,7 +128,7 @@ class Sender:
     def _work(self) -> None:
         from steep.client.blocking import finish
 
-        wire = self._connect()
+        wire = connect(self._attempt, TIMEOUT_SECONDS)
         try:
             self._talk(wire)
         finally:
@@ -157,18 +156,6 @@ class Sender:
             except Exception as error:  # noqa: BLE001 - whatever happens here, the worker goes on
                 self._fail(error)
                 self._rest(backoff.pause_seconds())
-
-    def _connect(self) -> Wire:
-        from steep.client.requests import bearer
-        from steep.client.transports import BlockingTransport
-        from steep.client.wire import Wire
-
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # else a line for each request, in the log that is sent
-        assert self._attempt.server is not None
-        assert self._attempt.token is not None
-        server = self._attempt.server.rstrip("/")
-        transport = BlockingTransport(server, bearer(self._attempt.token), TIMEOUT_SECONDS)
-        return Wire(transport, server, patience_seconds=0.0)
 
     def _send(self, wire: Wire, request: ReportsRequest) -> ReportsAnswer:
         from steep.client.blocking import finish
@@ -201,9 +188,7 @@ class Sender:
         self._outbox.move(answer.next_report, answer.next_log)
         self._connected, self._away = True, False
         self._next_beat = time.monotonic() + max(answer.lease_seconds, SHORTEST_LEASE_SECONDS) / 3
-        if answer.directive != "none" and self._asked is None:
-            detail = f": {answer.directive_detail}" if answer.directive_detail else ""
-            self._asked = f"{_ORDERS[answer.directive]}{detail}"
+        self._asked = self._asked or words_of(answer.directive, answer.directive_detail)
         full = max(len(request.reports), len(request.logs)) >= self._most
         self._most = min(2 * self._most, BATCH_REPORTS)
         self._rest(CATCHING_UP_SECONDS if full else POLL_SECONDS)

@@ -18,6 +18,7 @@ from steep.server.store.beginnings import begin_attempt
 from steep.server.store.database import Database, Transaction
 from steep.server.store.endings import apply_verdict, ending_of
 from steep.server.store.ids import hash_of, is_token, new_token
+from steep.server.store.orders import fenced, order_to
 from steep.server.store.reports import accept_reports
 from steep.server.store.standings import (
     lock_attempt,
@@ -26,19 +27,10 @@ from steep.server.store.standings import (
     standing_of,
 )
 from steep.server.store.tables import attempts, device_leases, jobs
-from steep.spec.api import Directive, ReportsAnswer, ReportsRequest
-from steep.spec.errors import Conflict, Fenced
+from steep.spec.api import ReportsAnswer, ReportsRequest
+from steep.spec.errors import Conflict
 from steep.spec.events import EventKind
 from steep.spec.states import Reason, Standing, State
-
-_DIRECTIVES: dict[Reason, Directive] = {
-    Reason.CANCEL_REQUESTED: "cancel",
-    Reason.PREEMPT_REQUESTED: "preempt",
-    Reason.PAUSE_REQUESTED: "pause",
-    Reason.LIMIT_REACHED: "pause",
-    Reason.GUARD_STOPPED: "pause",
-    Reason.DEVICES_IDLE: "pause",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +71,15 @@ class Attempts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def living(self, *, backend: str | None = None, lapsed_at: float | None = None) -> list[Living]:
+    def living(
+        self, *, backend: str | None = None, lapsed_at: float | None = None, without_handle: bool = False
+    ) -> list[Living]:
         """Attempts that have not ended, the longest unheard of first.
 
         Args:
             backend: those that run there.
             lapsed_at: those whose lease had run out at that time, those that are stopping too.
+            without_handle: those that nothing was submitted for yet, or nobody wrote down that it was.
         """
         query = (
             select(attempts, jobs.c.stop_when_idle, jobs.c.deadline)
@@ -96,6 +91,8 @@ class Attempts:
             query = query.where(attempts.c.backend == backend)
         if lapsed_at is not None:
             query = query.where(attempts.c.lease_expires_at <= lapsed_at)
+        if without_handle:
+            query = query.where(attempts.c.handle.is_(None))
         with self._database.read() as connection:
             return [_living(row) for row in connection.execute(query)]
 
@@ -172,13 +169,12 @@ class Attempts:
             if accepted.step is not None:
                 renewed["step"] = accepted.step
             transaction.execute(update(attempts).where(_is(job_id, number)).values(**renewed))
-            reason = Reason(attempt.reason)
-            stopping = State(attempt.state) is State.STOPPING
+            order = order_to(attempt)
             return ReportsAnswer(
                 next_report=accepted.next_report,
                 next_log=accepted.next_log,
-                directive=_DIRECTIVES[reason] if stopping else "none",
-                directive_detail=attempt.detail if stopping else "",
+                directive=order.directive,
+                directive_detail=order.directive_detail,
                 lease_seconds=lease_seconds,
             )
 
@@ -193,7 +189,7 @@ class Attempts:
             job = lock_job(transaction, job_id)
             attempt = lock_attempt(transaction, job_id, number)
             if attempt.ended_at is not None:
-                raise _fenced(job_id, number)
+                raise fenced(job_id, number)
             accepted = accept_reports(transaction, job, number, request)
             if accepted.step is not None:
                 transaction.execute(update(attempts).where(_is(job_id, number)).values(step=accepted.step))
@@ -269,6 +265,7 @@ class Attempts:
             history = History(
                 endings=[ending_of(row) for row in earlier],
                 asked=Reason(attempt.reason) if State(attempt.state) is State.STOPPING else None,
+                asked_words=attempt.detail if State(attempt.state) is State.STOPPING else "",
                 max_attempts=job.max_attempts,
                 policy=policy or FailurePolicy(),
             )
@@ -302,14 +299,14 @@ def _open(transaction: Transaction, job_id: str, number: int, token: str) -> tup
     """The rows that a token opens."""
     job = transaction.lock(select(jobs).where(jobs.c.id == job_id)).one_or_none()
     if job is None:
-        raise _fenced(job_id, number)  # a deleted job's worker learns the same as any other that is none any more
+        raise fenced(job_id, number)  # a deleted job's worker learns the same as any other that is none any more
     attempt = transaction.lock(
         select(attempts).where(attempts.c.job_id == job_id, attempts.c.number == number)
     ).one_or_none()
     if attempt is None or not is_token(token, attempt.token_hash):
-        raise _fenced(job_id, number)
+        raise fenced(job_id, number)
     if attempt.ended_at is not None or attempt.revoked_at is not None:
-        raise _fenced(job_id, number)
+        raise fenced(job_id, number)
     return job, attempt
 
 
@@ -327,12 +324,6 @@ def _is_heard(transaction: Transaction, job: Row[Any], attempt: Row[Any]) -> Non
 def _call_unreachable(transaction: Transaction, job: Row[Any], attempt: Row[Any], reason: Reason, detail: str) -> None:
     move_both(transaction, job, attempt, State.UNREACHABLE, reason, detail)
     transaction.emit(job, EventKind.UNREACHABLE, detail, attempt=attempt.number, data={"reason": str(reason)})
-
-
-def _fenced(job_id: str, number: int) -> Fenced:
-    return Fenced(
-        "this token opens nothing (any more): the attempt has ended, or was fenced", where=f"{job_id}/{number}"
-    )
 
 
 def _living(row: Row[Any]) -> Living:

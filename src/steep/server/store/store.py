@@ -30,6 +30,7 @@ from steep.server.store.logs import Logs
 from steep.server.store.loops import Loops
 from steep.server.store.migrate import bring_up_to_date
 from steep.server.store.outbox import Outbox
+from steep.server.store.orders import Orders
 from steep.server.store.projects import Projects
 from steep.server.store.queue import Queue
 from steep.server.store.retention import Retention
@@ -52,6 +53,7 @@ class Store:
         self.tokens = Tokens(database)
         self.events = Events(database)
         self.logs = Logs(database)
+        self.orders = Orders(database)
         self.samples = Samples(database)
         self.checkpoints = Checkpoints(database)
         self.files = Files(database)
