@@ -188,6 +188,32 @@ def test_alerts_are_written_with_their_event_and_handed_out_once_at_a_time(store
     assert (failed.kind, failed.data["event_id"]) == (EventKind.ALERT_FAILED, first[1].event.id)
 
 
+def test_a_receiver_gets_the_events_of_a_job_in_their_order(store: Store) -> None:
+    alerts = [{"email": name, "on": ["created", "queued", "cancelled"]} for name in ("a@b", "c@d")]
+    jobs = [submitted(store, alerts=alerts), submitted(store, alerts=alerts)]
+    due = store.outbox.claim(2.0, try_seconds=5.0)
+    assert len(due) == 4  # of each line the first
+    assert {str(each.event.kind) for each in due} == {"created"}
+    first = next(each for each in due if (each.event.job_id, each.alert.email) == (jobs[0].id, "a@b"))
+    store.outbox.failed(first, "no route", 9.0, 3.0)
+    for each in due:
+        if each is not first:
+            store.outbox.delivered(each, 3.0)
+    store.jobs.request_stop(jobs[0].id, Reason.CANCEL_REQUESTED, "", 3.0)
+    seen = []
+    while due := store.outbox.claim(4.0):
+        for each in due:
+            seen.append((each.event.job_id, each.alert.email, str(each.event.kind)))
+            store.outbox.delivered(each, 4.0)
+    assert len(seen) == 4  # what is behind the one that failed waits
+    assert [kind for *line, kind in seen if line == [jobs[0].id, "c@d"]] == ["queued", "cancelled"]
+    (again,) = store.outbox.claim(9.0)
+    assert (again.id, again.since) == (first.id, 0.0)
+    store.outbox.failed(again, "no route", None, 10.0)  # given up: the others go on
+    (following,) = store.outbox.claim(10.0)
+    assert str(following.event.kind) == "queued"
+
+
 # ------------------------------------------------------------------------------------------------------ keys and projects
 
 
@@ -306,8 +332,9 @@ def test_old_news_goes_and_what_is_still_needed_stays(store: Store) -> None:
         pass
     assert kinds(old.job_id) == {"created", "succeeded"}, "alerts of these are still to be sent"
     assert kinds(alive.job_id) == {"created", "queued", "provisioned", "started"}
-    for delivery in store.outbox.claim(300 * DAY_SECONDS):
-        store.outbox.delivered(delivery, 300 * DAY_SECONDS)
+    while due := store.outbox.claim(300 * DAY_SECONDS):
+        for delivery in due:
+            store.outbox.delivered(delivery, 300 * DAY_SECONDS)
     store.retention.prune(300 * DAY_SECONDS)
     assert kinds(old.job_id) == set()
     assert store.jobs.get(old.job_id, 0.0).standing.state is State.SUCCEEDED
@@ -322,6 +349,20 @@ def test_migrations_make_the_tables_that_the_code_knows(store: Store) -> None:
         assert compare_metadata(context, metadata) == []
         assert set(inspect(connection).get_table_names()) == {*metadata.tables, "alembic_version"}
     assert ScriptDirectory(str(migrations._SCRIPTS)).get_heads() == [migrations.NEWEST]
+
+
+def test_what_an_older_version_wrote_stays(databases: Databases) -> None:
+    url = databases.empty()
+    opened = Store.open(url, migrate=False)
+    with opened.database.write(0.0) as transaction:
+        migrations._upgrade(transaction.connection, "0001")
+        for statement in FIRST_VERSION:
+            transaction.connection.execute(text(statement))
+    opened.close()
+    opened = Store.open(url)
+    (delivery,) = opened.outbox.claim(50.0)
+    assert (delivery.since, delivery.job_name, delivery.event.message) == (7.0, "old", "it was")
+    opened.close()
 
 
 def test_many_replicas_may_migrate_at_once(databases: Databases) -> None:
@@ -343,6 +384,19 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(databases: Data
     opened.close()
     with pytest.raises(InvalidInput, match="another version"):
         Store.open(url)
+
+
+FIRST_VERSION = (
+    """INSERT INTO jobs (id, name, project, base, priority, limits, limits_told, alerts, max_attempts, forgetting_budget,
+    created_by, created_at, queued_at, not_before, attempts, gpu_seconds, work_seconds, cost, stored_bytes, outcome,
+    state, reason, detail, since, version) VALUES ('job-old', 'old', 'default', 'org/x', 0, '{}', '[]', '[]', 10, 0.02,
+    '', 1, 1, 1, 0, 0, 0, 0, 0, '{}', 'cancelled', 'cancelled_by_user', '', 7, 0)""",
+    """INSERT INTO job_progress (job_id, next_report, next_log, progress, told_at) VALUES ('job-old', 0, '{}', '{}', 0)""",
+    """INSERT INTO events (id, job_id, project, kind, time, message, data)
+    VALUES (1, 'job-old', 'default', 'cancelled', 7, 'it was', '{}')""",
+    """INSERT INTO deliveries (event_id, alert, next_try_at, tries, error) VALUES (1, '{"email": "a@b"}', 8, 0, '')""",
+)
+"""Rows as the first version of the tables had them."""
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "mysql://a/b", "sqlite://", "sqlite:///:memory:"])

@@ -11,14 +11,13 @@ out of it: whoever may write below a root, or answer for a public name, is trust
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from steep.server.addresses import require_public
+from steep.server.alerts import admit_alerts
 from steep.server.service import Service
 from steep.spec.errors import Forbidden, InvalidSpec, NotFound
 from steep.spec.job import JobSpec, Source
@@ -27,6 +26,7 @@ from steep.spec.load import is_remote
 UPLOADED = "steep://files/"
 PACKAGED = Path(__file__).resolve().parents[1] / "data"  # the tiny base that comes with Steep
 BASE_FIELD = "base.model"
+_UPLOAD = "Upload the file, or have the operator start the server with --private-urls."
 _WILDCARD = re.compile(r"[*?\[]")
 _HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?(@[\w./-]+)?$")
 
@@ -37,7 +37,7 @@ def admit(spec: JobSpec, service: Service) -> None:
     """Refuse a job that reads or writes where it may not.
 
     Raises:
-        InvalidSpec: a path, a URL or a file that it names is none, or is not allowed.
+        InvalidSpec: a path, a URL, a file or a secret that it names is none, or is not allowed.
         Forbidden: it runs code that comes with a model, which this server does not allow.
     """
     if spec.base.trust_remote_code and not service.settings.trust_remote_code:
@@ -46,6 +46,7 @@ def admit(spec: JobSpec, service: Service) -> None:
             where="base.trust_remote_code",
             cure="Leave it out, or have the operator start the server with --trust-remote-code.",
         )
+    admit_alerts(spec, service)
     _walk(spec, lambda field, path: _checked(path, field, spec, service))
 
 
@@ -67,7 +68,7 @@ def _checked(path: str, field: str, spec: JobSpec, service: Service) -> str:
     elif not is_remote(path):
         _below_a_root(path, field, service.settings.roots)
     elif (scheme := path.partition("://")[0].lower()) in ("http", "https"):
-        _public(path, field, service.settings.private_urls)
+        require_public(path, field, private_too=service.settings.private_urls, cure=_UPLOAD)
     elif scheme not in ("s3", "hf"):
         raise InvalidSpec(
             f"there is no way to read {scheme}://",
@@ -114,45 +115,6 @@ def _before_wildcards(parts: tuple[str, ...]) -> Iterator[str]:
         if _WILDCARD.search(part):
             return
         yield part
-
-
-def _public(url: str, field: str, private_too: bool) -> None:
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise InvalidSpec(f"is no URL ({error})", where=field) from error
-    if not host:
-        raise InvalidSpec("is no URL: it names no host", where=field)
-    if parts.username or parts.password:
-        raise InvalidSpec(
-            "has a password in it, which would be seen by many", where=field, cure="Use a source that needs none."
-        )
-    if private_too:
-        return
-    try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)}
-    except (OSError, UnicodeError) as error:
-        raise InvalidSpec(f"{host} is not known here ({error})", where=field, cure="Check the URL.") from error
-    for address in map(str, found):
-        if not is_public(address):
-            raise InvalidSpec(
-                f"{host} is at {address}, which is no public address",
-                where=field,
-                cure="Upload the file, or have the operator start the server with --private-urls.",
-            )
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address is one that everybody on the internet reaches; mapped ones count as what they stand for."""
-    one = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(one, ipaddress.IPv6Address):
-        inner = one.ipv4_mapped or one.sixtofour or (one.teredo[1] if one.teredo else None)
-        if inner is not None:
-            one = inner
-        elif one in ipaddress.ip_network("64:ff9b::/96"):
-            one = ipaddress.ip_address(int(one) & 0xFFFFFFFF)
-    return one.is_global and not one.is_multicast
 
 
 # ---------------------------------------------------------------------------------------------------------- every path

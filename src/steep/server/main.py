@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="jobs may read files of this machine below it",
     )
-    add("--private-urls", action="store_true", help="sources may lie at addresses that are not public")
+    add("--private-urls", action="store_true", help="sources and webhooks may lie at addresses that are not public")
     add("--trust-remote-code", action="store_true", help="jobs may run code that comes with a model")
     add(
         "--cpu-slots", type=int, metavar="N", help="jobs that run on the processor at once; by default one without GPUs"
@@ -124,6 +125,7 @@ def settings_of(options: argparse.Namespace) -> ServerSettings:
 
 
 def _prices(given: list[str], currency: str) -> Prices:
+        smtp=_mail_server(options.smtp, options.mail_from),
     by_model: dict[str, float] = {}
     for one in given:
         model, _, price = one.rpartition("=")

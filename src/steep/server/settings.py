@@ -7,6 +7,7 @@ from pathlib import Path
 
 from steep.server.failure import FailurePolicy
 from steep.server.limits import Prices
+from steep.server.mail import MailServer
 
 GIB = 1 << 30
 
@@ -66,7 +67,7 @@ class ServerSettings:
         port: to listen on.
         public_address: where workers and people reach this server, when that is not the host and the port.
         roots: directories below which jobs may name files of this machine; none: jobs read uploads and remote sources only.
-        private_urls: whether sources may lie at addresses that are not public.
+        private_urls: whether sources and webhooks may lie at addresses that are not public.
         trust_remote_code: whether jobs may run code that comes with a model.
         cpu_slots: of this machine, see `LocalBackend`.
         warm: whether workers are forked from a warm process.
@@ -104,6 +105,7 @@ class ServerSettings:
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
         return f"http://[{host}]:{self.port}" if ":" in host and host[0] != "[" else f"http://{host}:{self.port}"
 
+        smtp: who takes e-mail; None: alerts go by webhooks alone.
     def run_directory(self, job_id: str) -> Path:
         """Where a job's run lies."""
         return self.data / "runs" / job_id
@@ -111,3 +113,4 @@ class ServerSettings:
     def file_directory(self, file_id: str) -> Path:
         """Where the bytes of an uploaded file lie, under the file's own name."""
         return self.data / "files" / file_id
+    smtp: MailServer | None = None

@@ -31,15 +31,17 @@ DEFAULT_ALERTS: tuple[EventKind, ...] = (
     EventKind.LIMIT_REACHED,
     EventKind.FORGETTING_EXCEEDED,
     EventKind.GUARD_TRIGGERED,
+    EventKind.ROLLED_BACK,
     EventKind.LOSS_SPIKE,
+    EventKind.CHECKPOINT_DAMAGED,
 )
 
 
 class Alert(_Part):
     """Who is told, and of what: a webhook or an e-mail address."""
 
-    webhook: AnyHttpUrl | None = Field(None, description="The event is posted there as JSON, signed.")
-    secret: str | None = Field(None, description="Name of a stored secret that signs the webhook's body.")
+    webhook: AnyHttpUrl | None = Field(None, description="The event is posted there as JSON.")
+    secret: str | None = Field(None, description="Name of a secret of the project, which signs the webhook's body.")
     email: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")] | None = Field(None, description="Address to write to.")
     on: tuple[EventKind, ...] = Field(DEFAULT_ALERTS, description="Kinds of events to tell of.")
 
@@ -47,6 +49,8 @@ class Alert(_Part):
     def _one_way(self) -> Self:
         if (self.webhook is None) == (self.email is None):
             raise ValueError("give either a webhook or an email, not both")
+        if self.secret is not None and self.webhook is None:
+            raise ValueError("a secret signs a webhook; an email has none")
         return self
 
 

@@ -132,10 +132,19 @@ def serve(
     ),
     currency: str = typer.Option("USD", "--currency", metavar="NAME", help="Of prices and limits."),
     private_urls: bool = typer.Option(
-        False, "--private-urls", help="Sources may lie at addresses that are not public."
+        False, "--private-urls", help="Sources and webhooks may lie at addresses that are not public."
     ),
     trust_remote_code: bool = typer.Option(
         False, "--trust-remote-code", help="Jobs may run code that comes with a model."
+    ),
+    smtp: str | None = typer.Option(
+        None,
+        "--smtp",
+        metavar="URL",
+        help="Who takes e-mail, as smtps://user@mail.example.org; the password is in STEEP_SMTP_PASSWORD.",
+    ),
+    mail_from: str | None = typer.Option(
+        None, "--mail-from", metavar="ADDRESS", help="In whose name e-mail is sent; the user of --smtp by default."
     ),
 ) -> None:
     """Serve a team: the same service, for a service manager to run, in as many replicas as you like on one PostgreSQL.
@@ -161,6 +170,7 @@ def serve(
     }
     flags |= {"cpu_slots": cpu_slots, "cold": cold, "gpu_price": gpu_price, "currency": currency}
     flags |= {"private_urls": private_urls, "trust_remote_code": trust_remote_code}
+    flags |= {"smtp": smtp, "mail_from": mail_from}
     command = [*SERVER, "--data", str(place), *_words(flags)]
     os.execv(command[0], command)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from steep.server.loops.alerts import AlertsLoop
 from steep.server.loops.limits import LimitsLoop
 from steep.server.loops.loop import Loop
 from steep.server.loops.reaper import Reaper
@@ -13,6 +14,7 @@ SCHEDULE_SECONDS = 2.0
 REAP_SECONDS = 1.0
 LIMIT_SECONDS = 5.0
 RETENTION_SECONDS = 600.0
+ALERT_SECONDS = 1.0
 USES_SECONDS = 10.0
 
 

@@ -133,10 +133,11 @@ class Transaction:
         first = self.execute(taken).scalar_one() - len(self._events) + 1
         rows = [{"id": first + place, **row} for place, row in enumerate(self._events)]
         self.execute(insert(events), rows)
+        new = {"created_at": self.now, "next_try_at": self.now, "tries": 0, "error": ""}
         if due := [
-            {"event_id": row["id"], "alert": alert, "next_try_at": self.now, "tries": 0, "error": ""}
+            {**new, "event_id": row["id"], "line": f"{row['job_id']}/{place}", "alert": alert}
             for row in rows
-            for alert in alerts.get(row["job_id"], ())
+            for place, alert in enumerate(alerts.get(row["job_id"], ()))
             if row["kind"] in alert["on"]
         ]:
             self.execute(insert(deliveries), due)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 from steep.server.store.database import Database
 from steep.spec.errors import InvalidInput
 
-NEWEST = "0001"
+NEWEST = "0002"
 """The last of `migrations/versions`; a database that is there already needs no look at them, which spares a start 0.2 s."""
 
 _SCRIPTS = Path(__file__).parent / "migrations"
@@ -49,7 +49,7 @@ def _version(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, to: str = "head") -> None:
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
@@ -59,7 +59,7 @@ def _upgrade(connection: Connection) -> None:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     try:
-        command.upgrade(config, "head")
+        command.upgrade(config, to)
     except CommandError as error:
         raise InvalidInput(
             f"the database was made by another version of Steep ({error})",

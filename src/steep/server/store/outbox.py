@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, Row, func, select, update
+from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, ColumnElement, Row, exists, func, select, update
 
 from steep.server.store.database import Database, Transaction
 from steep.server.store.tables import deliveries, events, jobs
@@ -24,6 +24,7 @@ class Delivery:
         project: of the job.
         job_name: as its owner calls it.
         tries: this one among them.
+        since: when it was written, in seconds since the epoch.
     """
 
     id: int
@@ -32,6 +33,7 @@ class Delivery:
     project: str
     job_name: str
     tries: int
+    since: float
 
 
 class Outbox:
@@ -41,12 +43,17 @@ class Outbox:
         self._database = database
 
     def claim(self, now: float, *, limit: int = 20, try_seconds: float = 60.0) -> list[Delivery]:
-        """Take deliveries that are due; nobody else gets them for `try_seconds`, within which they are to be tried."""
+        """Take deliveries that are due; nobody else gets them for `try_seconds`, within which they are to be tried.
+
+        Of each line, which is a receiver of a job, only the first that has not arrived yet: the others wait for it.
+        """
+        if not self._is_due(now):
+            return []
         due = (
             select(deliveries, events, jobs.c.name.label("job_name"))
             .join(events, events.c.id == deliveries.c.event_id)
             .join(jobs, jobs.c.id == events.c.job_id)
-            .where(deliveries.c.next_try_at <= now)
+            .where(deliveries.c.next_try_at <= now, ~_has_one_before())
             .order_by(deliveries.c.next_try_at, deliveries.c.id)
             .limit(limit)
             .set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
@@ -76,11 +83,24 @@ class Outbox:
             message = f"{to} could not be told of {delivery.event.kind}, tried {delivery.tries} times: {error}"
             transaction.emit(job, EventKind.ALERT_FAILED, message, data={"event_id": delivery.event.id})
 
+    def _is_due(self, now: float) -> bool:
+        """Looked at first, as most often nothing is: reading makes no writer wait."""
+        with self._database.read() as connection:
+            one = select(deliveries.c.id).where(deliveries.c.next_try_at <= now).limit(1)
+            return connection.execute(one).first() is not None
+
     def waiting(self) -> int:
         """How many are still to be delivered."""
         with self._database.read() as connection:
             due = select(func.count()).select_from(deliveries).where(deliveries.c.next_try_at.is_not(None))
             return int(connection.execute(due).scalar_one())
+
+
+def _has_one_before() -> ColumnElement[bool]:
+    """Something of the same line is still to arrive first."""
+    earlier = deliveries.alias("earlier")
+    same = earlier.c.line == deliveries.c.line
+    return exists().where(same, earlier.c.id < deliveries.c.id, earlier.c.next_try_at.is_not(None))
 
 
 def _change(transaction: Transaction, delivery_id: int, **values: Any) -> None:
@@ -103,4 +123,5 @@ def _delivery(row: Row[Any]) -> Delivery:
         project=row.events_project,
         job_name=row.job_name,
         tries=row.deliveries_tries + 1,
+        since=row.deliveries_created_at,
     )

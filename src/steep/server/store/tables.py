@@ -236,13 +236,22 @@ deliveries = Table(
     metadata,
     Column("id", BigId, primary_key=True),
     _required("event_id", BigInteger, ForeignKey("events.id", ondelete="CASCADE")),
+    _required("line", Words),  # a receiver of a job, which gets the job's events in their order
     _required("alert", Json),
+    _required("created_at", Float),
     Column("next_try_at", Float),  # none: delivered, or given up
     _required("tries", Integer),
     Column("delivered_at", Float),
     _required("error", Words),
     Index(None, "next_try_at"),
     Index(None, "event_id"),
+    Index(
+        "ix_deliveries_line",
+        "line",
+        "id",
+        sqlite_where=text("next_try_at IS NOT NULL"),
+        postgresql_where=text("next_try_at IS NOT NULL"),
+    ),
 )
 
 log_chunks = Table(
