@@ -9,8 +9,9 @@ import pytest
 import torch
 from tests.model.families import FAMILIES, UNLIKE, VOCAB, make
 
-from steep.model.flops import flops_per_token, linear_weights, peak_flops, peak_of
+from steep.model.flops import flops_per_token, linear_weights, peak_flops
 from steep.model.scratch import make_model
+from steep.spec.devices import peak_of
 from steep.spec.errors import InvalidSpec
 from steep.spec.job import FromScratch
 

@@ -42,3 +42,8 @@ def test_what_nobody_knows_is_not_estimated():
     assert estimate_starts(snapshot([waiting("j")], machine(1, usable=False)), {}) == {}
     late = {"r": NOW - 99}
     assert estimate_starts(snapshot([waiting("j")], machine(1), held), late) == {"j": NOW}, "it is late already"
+
+
+def test_a_job_that_waits_for_quota_has_no_estimate():
+    jobs = [waiting("rich"), waiting("poor")._replace(reason="waiting_for_quota")]
+    assert estimate_starts(snapshot(jobs, machine(2)), {}) == {"rich": NOW}

@@ -7,16 +7,22 @@ a job whose turn depends on something that nobody knows has no estimate.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from steep.server.waiting import Place, Snapshot, need_of, queue_order, suiting
+from steep.server.waiting import Place, Snapshot, WaitingJob, need_of, queue_order, suiting
+from steep.spec.states import Reason
 
 MAX_JOBS = 100
 """Farther back in the queue an estimate says nothing."""
 
 
 def estimate_starts(
-    snapshot: Snapshot, ends: Mapping[str, float], typical_seconds: float | None = None, limit: int = MAX_JOBS
+    snapshot: Snapshot,
+    ends: Mapping[str, float],
+    typical_seconds: float | None = None,
+    limit: int = MAX_JOBS,
+    *,
+    order: Sequence[WaitingJob] | None = None,
 ) -> dict[str, float]:
     """By job, when it will probably begin; jobs of which that cannot be said are left out.
 
@@ -25,11 +31,14 @@ def estimate_starts(
         ends: by running job, when it is expected to end, for those of which that is known.
         typical_seconds: how long a job takes that has not begun yet; None: nobody knows.
         limit: so many jobs from the head of the queue.
+        order: of the queue, where it is known already.
     """
     has_gpus = any(one.kind == "gpu" for one in snapshot.devices)
     free_at = _free_at(snapshot, ends)
     starts: dict[str, float] = {}
-    for job in queue_order(snapshot)[:limit]:
+    for job in (queue_order(snapshot) if order is None else order)[:limit]:
+        if job.reason == Reason.WAITING_FOR_QUOTA:
+            continue  # what it waits for is not devices
         need = need_of(job, has_gpus)
         choices: list[tuple[float, Place, list[int]]] = []
         for place, numbers in suiting(snapshot.devices, need):

@@ -1,12 +1,15 @@
-"""Places of waiting jobs in the queue, worked out once for all who ask within a moment."""
+"""Places of waiting jobs in the queue, and when they will probably begin: worked out once for all who ask within a moment."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-from steep.server.store.queue import Queue
+from steep.server.estimates import estimate_starts
+from steep.server.store.store import Store
+from steep.server.waiting import OfferedDevice, queue_order
 from steep.spec.api import JobView
 from steep.spec.states import State
 
@@ -16,32 +19,61 @@ FRESH_SECONDS = 2.0
 NUM_CHEAP = 500  # so many places are worked out in a few milliseconds
 
 
-class QueuePlaces:
-    """May be used from any thread."""
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """As of a moment: places by job, and times of beginning of those of which that can be said."""
 
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
+    places: Mapping[str, int] = field(default_factory=dict)
+    starts: Mapping[str, float] = field(default_factory=dict)
+
+
+class QueuePlaces:
+    """May be used from any thread.
+
+    Args:
+        store: which knows who waits.
+        offered: asks for the devices that there are.
+    """
+
+    def __init__(self, store: Store, offered: Callable[[], Sequence[OfferedDevice]]) -> None:
+        self._store = store
+        self._offered = offered
         self._lock = threading.Lock()
-        self._places: dict[str, int] = {}
+        self._known = _Known()
         self._known_until = 0.0
 
     def put(self, views: Sequence[View], now: float) -> tuple[View, ...]:
-        """The same jobs; those that wait with their place."""
+        """The same jobs; those that wait with their place, and with when they will probably begin."""
         waiting = [view for view in views if view.standing.state is State.QUEUED and not view.standing.is_paused]
         if not waiting:
             return tuple(views)
         ids = {view.id for view in waiting}
-        places = self._at(now, ids)
+        known = self._at(now, ids)
         return tuple(
-            view.model_copy(update={"position": places.get(view.id)}) if view.id in ids else view for view in views
+            view.model_copy(
+                update={"position": known.places.get(view.id), "estimated_start": known.starts.get(view.id)}
+            )
+            if view.id in ids
+            else view
+            for view in views
         )
 
-    def _at(self, now: float, wanted: Set[str]) -> dict[str, int]:
+    def _at(self, now: float, wanted: Set[str]) -> _Known:
         with self._lock:
             is_fresh = 0 <= self._known_until - now <= FRESH_SECONDS
             # One that came since is looked for at once, unless a burst of them would then read a long queue each time.
-            is_behind = len(self._places) < NUM_CHEAP and not wanted <= self._places.keys()
+            is_behind = len(self._known.places) < NUM_CHEAP and not wanted <= self._known.places.keys()
             if not is_fresh or is_behind:
-                self._places = self._queue.positions(now)
+                self._known = self._look(now)
                 self._known_until = now + FRESH_SECONDS
-            return self._places
+            return self._known
+
+    def _look(self, now: float) -> _Known:
+        snapshot = self._store.queue.snapshot(now, self._offered())
+        order = queue_order(snapshot)
+        typical = self._store.expectations.typical_seconds()
+        ends = self._store.expectations.ends(now, typical)
+        return _Known(
+            places={job.id: place for place, job in enumerate(order, 1)},
+            starts=estimate_starts(snapshot, ends, typical, order=order),
+        )

@@ -29,6 +29,8 @@ class WaitingJob(NamedTuple):
         queued_at: since when it waits.
         not_before: it is backing off until then.
     """
+        reason: why it waits, as it was last written down.
+        detail: the sentence beside it.
 
     id: str
     project: str
@@ -39,6 +41,8 @@ class WaitingJob(NamedTuple):
     queued_at: float
     not_before: float
 
+    reason: str = ""
+    detail: str = ""
 
 class RunningJob(NamedTuple):
     """A job with a living attempt. Its devices are (backend, id). `stopping`: they will soon be free."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,14 @@ def what(view: JobView) -> str:
     why = describe(view).partition(": ")[2]
     told = "ahead" in why or "next in the queue" in why
     place = f"; place {view.position} in the queue" if view.position is not None and not told else ""
-    return f"{why}{place}".rstrip(".")
+    start = "" if view.estimated_start is None else f"; {_beginning(view.estimated_start)}"
+    return f"{why}{place}{start}".rstrip(".")
+
+
+def _beginning(at: float) -> str:
+    """When a job will probably begin: at any moment, or in some time."""
+    left = at - time.time()
+    return "may begin at any moment" if left < 5 else f"may begin in about {span(left)}"
 
 
 def _row(view: JobView) -> list[str | Text]:
@@ -85,8 +93,6 @@ def _facts(job: JobDetail) -> Iterator[tuple[str, str]]:
     if job.started_at is not None:
         ended = f", ended {moment(job.ended_at)}" if job.ended_at is not None else ""
         yield "started", moment(job.started_at) + ended
-    elif job.estimated_start is not None and not job.standing.is_terminal:
-        yield "starts", f"{ago(job.estimated_start)}, by estimate"
     if job.parent is not None:
         yield "branch of", job.parent
     progress = job.progress
@@ -154,7 +160,9 @@ def print_plan(plan: Plan) -> None:
         "cost": None if plan.cost is None else f"about {plan.cost:.2f} {plan.currency}",
     }
     known = [text for text in facts.values() if text is not None]
-    console.print("Valid. It would take " + ", ".join(known) + "." if known else "Valid.", soft_wrap=True)
+    unknown = [name for name, text in facts.items() if text is None]
+    told = "Valid. It would take " + ", ".join(known) + "." if known else "Valid."
+    console.print(told + (f" Not known: {', '.join(unknown)}." if unknown else ""), soft_wrap=True)
     for warning in plan.warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     if plan.decisions:

@@ -23,6 +23,7 @@ from steep.server.store.audit import Audit
 from steep.server.store.checkpoints import Checkpoints
 from steep.server.store.database import Database
 from steep.server.store.events import Events
+from steep.server.store.expectations import Expectations
 from steep.server.store.files import Files
 from steep.server.store.jobs import Jobs
 from steep.server.store.keys import Keys
@@ -49,6 +50,7 @@ class Store:
         self.keys = Keys(database)
         self.jobs = Jobs(database)
         self.queue = Queue(database)
+        self.expectations = Expectations(database)
         self.attempts = Attempts(database)
         self.tokens = Tokens(database)
         self.events = Events(database)
