@@ -212,8 +212,17 @@ def test_checkpoints_are_pinned_verified_and_selected(store: Store) -> None:
     assert store.checkpoints.verified(job_id, 1, "valid", "", 50.0).verified_at == 50.0
     assert [one.step for one in store.checkpoints.unverified(before=40.0)] == [2, 3]
     assert [one.step for one in store.checkpoints.unverified(before=60.0)] == [2, 3, 1]
+    assert [one.step for one in store.checkpoints.unverified(before=60.0, saved_before=3.0)] == [2, 1]
+    store.checkpoints.verified(job_id, 2, "damaged", "of other bytes", 51.0, saved_at=1.5)
+    assert store.checkpoints.get(job_id, 2).state == "unverified"
+    store.checkpoints.require_sound(job_id, 2)
+    store.checkpoints.require_sound(job_id, 99)  # of which nothing is known
+    assert store.checkpoints.num_damaged() == 0
     store.checkpoints.verified(job_id, 3, "damaged", "step 3 is damaged", 51.0)
     assert told(store, job_id, EventKind.CHECKPOINT_DAMAGED) == [{"step": 3}]
+    assert store.checkpoints.num_damaged() == 1
+    with pytest.raises(Conflict, match="step 3 is damaged"):
+        store.checkpoints.require_sound(job_id, 3)
     store.checkpoints.select(job_id, 1, 52.0)
     store.checkpoints.select(job_id, 2, 53.0)
     assert [one.selected for one in store.checkpoints.list(job_id).items] == [False, True, False]

@@ -50,6 +50,7 @@ def branch_job(
     """
     spec = clone_spec(service.store.jobs.spec(job_id), request.name, request.set)
     admit(spec, service)
+    service.store.checkpoints.require_sound(job_id, request.step)
     new = new_id("job")
     made = branch(service.run(job_id), request.step, service.settings.run_directory(new), resolve(spec, service))
     try:
@@ -72,6 +73,7 @@ def rollback_job(service: Service, caller: Caller, job_id: str, step: int) -> Jo
     standing = service.store.jobs.get(job_id, service.now()).standing
     if not standing.is_paused:
         raise Conflict(f"the job is {standing.state}, not paused", where=job_id, cure="`steep jobs pause` it first.")
+    service.store.checkpoints.require_sound(job_id, step)
     rollback(service.run(job_id), step)
     service.store.checkpoints.set_aside(job_id, step, f"went back to step {step}", service.now())
     service.store.jobs.release(job_id, service.now(), f"goes on from step {step}, by {caller.key.name}")

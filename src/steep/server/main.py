@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 from steep.server.limits import Prices
-from steep.server.settings import Patience, ServerSettings
+from steep.server.mail import MailServer
+from steep.server.settings import Patience, Scrubbing, ServerSettings
 from steep.spec.errors import EXIT_DONE, EXIT_FAILED, InvalidInput, SteepError
+from steep.spec.units import parse_bytes, parse_seconds
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +98,10 @@ def _parser() -> argparse.ArgumentParser:
         help="of a GPU-hour; `*=PRICE` for all others",
     )
     add("--currency", default="USD", help="of prices and limits")
+    add("--smtp", metavar="URL", help="who takes e-mail: smtps://user@host; the password is in STEEP_SMTP_PASSWORD")
+    add("--mail-from", metavar="ADDRESS", help="in whose name e-mail is sent; by default the user of --smtp")
+    add("--scrub-every", default="7 d", metavar="TIME", help="how often each checkpoint is read back")
+    add("--scrub-rate", default="50 MB", metavar="SIZE", help="what that reads a second at most; 0 reads nothing back")
     add("--lease-seconds", type=float, default=60.0, metavar="S", help="silent for longer, a worker is unreachable")
     add("--local-key", action="store_true", help="write an admin's key to the user's config, as `steep up` does")
     add("--verbose", action="store_true", help="say more")
@@ -119,13 +125,27 @@ def settings_of(options: argparse.Namespace) -> ServerSettings:
         trust_remote_code=options.trust_remote_code,
         cpu_slots=options.cpu_slots,
         warm=not options.cold,
+        smtp=_mail_server(options.smtp, options.mail_from),
         prices=_prices(options.gpu_price, options.currency),
         patience=Patience(lease=options.lease_seconds),
+        scrub=_scrubbing(options.scrub_every, options.scrub_rate),
     )
 
 
+def _scrubbing(every: str, rate: str) -> Scrubbing:
+    try:
+        return Scrubbing(every_seconds=parse_seconds(every), bytes_per_second=parse_bytes(rate))
+    except ValueError as error:
+        raise InvalidInput(
+            str(error), where="--scrub-every or --scrub-rate", cure="Write '7 d' and '50 MB'."
+        ) from error
+
+
+def _mail_server(url: str | None, sender: str | None) -> MailServer | None:
+    return None if url is None else MailServer.parse(url, sender, os.environ.get("STEEP_SMTP_PASSWORD"))
+
+
 def _prices(given: list[str], currency: str) -> Prices:
-        smtp=_mail_server(options.smtp, options.mail_from),
     by_model: dict[str, float] = {}
     for one in given:
         model, _, price = one.rpartition("=")

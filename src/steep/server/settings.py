@@ -57,6 +57,40 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
+class Scrubbing:
+    """How checkpoints are read back.
+
+    Args:
+        every_seconds: each of them this often.
+        settle_seconds: a new one no earlier than this after it was saved: many are deleted again by then.
+        bytes_per_second: over all of them, so that those who train have the disk.
+    """
+
+    every_seconds: float = 7 * 86_400.0
+    settle_seconds: float = 600.0
+    bytes_per_second: float = 50e6
+
+
+@dataclass(frozen=True, slots=True)
+class Completing:
+    """How models are held that complete prompts, see server/openai/pool.py.
+
+    Args:
+        models: in memory at the same time.
+        waiting: requests for one of them, beside that in work.
+        idle_seconds: one that nobody asked for this long is let go.
+        begin_seconds: it may take this long to load.
+        silence_seconds: it may say nothing for this long while it works.
+    """
+
+    models: int = 2
+    waiting: int = 8
+    idle_seconds: float = 600.0
+    begin_seconds: float = 600.0
+    silence_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSettings:
     """Everything that whoever starts a server decides.
 
@@ -71,10 +105,13 @@ class ServerSettings:
         trust_remote_code: whether jobs may run code that comes with a model.
         cpu_slots: of this machine, see `LocalBackend`.
         warm: whether workers are forked from a warm process.
+        smtp: who takes e-mail; None: alerts go by webhooks alone.
         prices: of GPUs.
         patience: how long is waited for what.
         policy: how patient jobs are with failures.
         bounds: what a client may ask for.
+        completing: how models are held that complete prompts.
+        scrub: how checkpoints are read back.
     """
 
     data: Path
@@ -87,10 +124,13 @@ class ServerSettings:
     trust_remote_code: bool = False
     cpu_slots: int | None = None
     warm: bool = True
+    smtp: MailServer | None = None
     prices: Prices = field(default_factory=Prices)
     patience: Patience = field(default_factory=Patience)
     policy: FailurePolicy = field(default_factory=FailurePolicy)
     bounds: Bounds = field(default_factory=Bounds)
+    completing: Completing = field(default_factory=Completing)
+    scrub: Scrubbing = field(default_factory=Scrubbing)
 
     @property
     def database_url(self) -> str:
@@ -105,7 +145,6 @@ class ServerSettings:
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
         return f"http://[{host}]:{self.port}" if ":" in host and host[0] != "[" else f"http://{host}:{self.port}"
 
-        smtp: who takes e-mail; None: alerts go by webhooks alone.
     def run_directory(self, job_id: str) -> Path:
         """Where a job's run lies."""
         return self.data / "runs" / job_id
@@ -113,4 +152,3 @@ class ServerSettings:
     def file_directory(self, file_id: str) -> Path:
         """Where the bytes of an uploaded file lie, under the file's own name."""
         return self.data / "files" / file_id
-    smtp: MailServer | None = None

@@ -146,6 +146,12 @@ def serve(
     mail_from: str | None = typer.Option(
         None, "--mail-from", metavar="ADDRESS", help="In whose name e-mail is sent; the user of --smtp by default."
     ),
+    scrub_every: str = typer.Option(
+        "7 d", "--scrub-every", metavar="TIME", help="Read each checkpoint back this often."
+    ),
+    scrub_rate: str = typer.Option(
+        "50 MB", "--scrub-rate", metavar="SIZE", help="What that reads a second at most; 0 reads nothing back."
+    ),
 ) -> None:
     """Serve a team: the same service, for a service manager to run, in as many replicas as you like on one PostgreSQL.
 
@@ -170,7 +176,7 @@ def serve(
     }
     flags |= {"cpu_slots": cpu_slots, "cold": cold, "gpu_price": gpu_price, "currency": currency}
     flags |= {"private_urls": private_urls, "trust_remote_code": trust_remote_code}
-    flags |= {"smtp": smtp, "mail_from": mail_from}
+    flags |= {"smtp": smtp, "mail_from": mail_from, "scrub_every": scrub_every, "scrub_rate": scrub_rate}
     command = [*SERVER, "--data", str(place), *_words(flags)]
     os.execv(command[0], command)
 

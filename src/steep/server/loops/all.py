@@ -7,14 +7,15 @@ from steep.server.loops.limits import LimitsLoop
 from steep.server.loops.loop import Loop
 from steep.server.loops.reaper import Reaper
 from steep.server.loops.scheduler import Scheduler
+from steep.server.loops.scrub import TURN_SECONDS, Scrub
 from steep.server.loops.watcher import Watcher
 from steep.server.service import Service
 
 SCHEDULE_SECONDS = 2.0
 REAP_SECONDS = 1.0
 LIMIT_SECONDS = 5.0
-RETENTION_SECONDS = 600.0
 ALERT_SECONDS = 1.0
+RETENTION_SECONDS = 600.0
 USES_SECONDS = 10.0
 
 
@@ -28,6 +29,8 @@ class Loops:
             Loop("watcher", service, Watcher(service).turn, every_seconds=patience.look, bell=bell),
             Loop("reaper", service, Reaper(service).turn, every_seconds=REAP_SECONDS),
             Loop("limits", service, LimitsLoop(service).turn, every_seconds=LIMIT_SECONDS),
+            Loop("alerts", service, AlertsLoop(service).turn, every_seconds=ALERT_SECONDS, alone=False),
+            Loop("scrub", service, Scrub(service).turn, every_seconds=TURN_SECONDS),
             Loop("uses", service, lambda: _count_uses(service), every_seconds=USES_SECONDS, alone=False),
             Loop("retention", service, lambda: _prune(service), every_seconds=RETENTION_SECONDS),
         )

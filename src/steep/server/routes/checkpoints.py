@@ -95,8 +95,9 @@ def list_files(here: Here, caller: Viewer, job: Job, step: Step, page: Paging) -
     responses={**BYTES, **problems(404, 409, 416)},
 )  # fmt: skip
 def content(here: Here, caller: Viewer, job: Job, step: Step, path: Annotated[str, Path(max_length=1000)]) -> Response:
-    """The header Range gives a part of it, so that a download can go on."""
+    """The header Range gives a part of it, so that a download can go on. Nothing of a damaged one is given out."""
     seen(here, caller, job)
+    here.store.checkpoints.require_sound(job, step)
     return file_answer(checkpoint_file(here.run(job), step, path), path)
 
 

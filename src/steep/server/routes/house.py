@@ -49,6 +49,8 @@ def status(here: Here, caller: Viewer) -> Response:
     warnings += [
         f"{state.device.id} is set aside: {state.detail}" for state in states if not state.usable and state.detail
     ]
+    if damaged := here.store.checkpoints.num_damaged():
+        warnings.append(f"{damaged} checkpoint{'s are' if damaged > 1 else ' is'} damaged; the jobs' events say which")
     return answer(
         StatusView(
             version=__version__,

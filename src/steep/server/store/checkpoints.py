@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, and_, select, update
+from sqlalchemy import Connection, Row, Select, and_, func, select, true, update
 
 from steep.server.store.database import Database
 from steep.server.store.measurements import Evaluation, read_evaluations
@@ -56,9 +56,19 @@ class Checkpoints:
         with self._database.read() as connection:
             return read_evaluations(connection, job_id)
 
-    def unverified(self, before: float, limit: int = 100) -> Sequence[CheckpointView]:
-        """Those whose hashes were last read back before a time, or never: the longest ago first."""
-        never_or_long_ago = checkpoints.c.verified_at.is_(None) | (checkpoints.c.verified_at < before)
+    def unverified(
+        self, before: float, limit: int = 100, *, saved_before: float | None = None
+    ) -> Sequence[CheckpointView]:
+        """Those whose hashes were last read back before a time, or never: the longest ago first.
+
+        Args:
+            before: that time.
+            limit: this many at most.
+            saved_before: never read back counts for those saved before this time; None: for all.
+        """
+        settled = true() if saved_before is None else checkpoints.c.created_at < saved_before
+        never = and_(checkpoints.c.verified_at.is_(None), settled)
+        never_or_long_ago = never | (checkpoints.c.verified_at < before)
         wanted = (
             _whole()
             .where(checkpoints.c.state.in_(("unverified", "valid")), never_or_long_ago)
@@ -67,6 +77,28 @@ class Checkpoints:
         )
         with self._database.read() as connection:
             return [_view(row) for row in connection.execute(wanted)]
+
+    def require_sound(self, job_id: str, step: int) -> None:
+        """Refuse one that is known to be damaged, whatever is to be made of it. Of one that is not listed nothing is known.
+
+        Raises:
+            Conflict: it is.
+        """
+        same = (checkpoints.c.job_id == job_id) & (checkpoints.c.step == step)
+        with self._database.read() as connection:
+            state = connection.execute(select(checkpoints.c.state).where(same)).scalar_one_or_none()
+        if state == "damaged":
+            raise Conflict(
+                f"the checkpoint of step {step} is damaged",
+                where=job_id,
+                cure=f"Use another one. When its bytes are back, `steep checkpoints verify {job_id} {step}` says so.",
+            )
+
+    def num_damaged(self) -> int:
+        """How many there are."""
+        with self._database.read() as connection:
+            damaged = select(func.count()).select_from(checkpoints).where(checkpoints.c.state == "damaged")
+            return int(connection.execute(damaged).scalar_one())
 
     def pin(self, job_id: str, step: int, pinned: bool, now: float) -> CheckpointView:
         """Keep it whatever the retention policy says, or no longer.
@@ -87,13 +119,21 @@ class Checkpoints:
             return _get(transaction.connection, job_id, step)
 
     def verified(
-        self, job_id: str, step: int, state: Literal["valid", "damaged"], detail: str, now: float
+        self,
+        job_id: str,
+        step: int,
+        state: Literal["valid", "damaged"],
+        detail: str,
+        now: float,
+        *,
+        saved_at: float | None = None,
     ) -> CheckpointView:
-        """Write down what reading its hashes back has shown. Of one that was deleted meanwhile it says nothing."""
+        """Write down what reading its hashes back has shown. Of one that was deleted meanwhile it says nothing, nor of one
+        that was saved anew since `saved_at`, where that is given."""
         with self._database.write(now) as transaction:
             job = lock_job(transaction, job_id)
             before = _get(transaction.connection, job_id, step)
-            if before.state != "deleted":
+            if before.state != "deleted" and saved_at in (None, before.created_at):
                 change_checkpoint(transaction, job_id, step, state=state, verified_at=now)
                 damaged = state == "damaged"
                 kind = EventKind.CHECKPOINT_DAMAGED if damaged else EventKind.CHECKPOINT_VERIFIED
