@@ -329,6 +329,12 @@ def test_projects_have_quotas_that_can_be_lifted(call, answer):
     changed = answer("projects", "update", "physics", "--gpus", "none", "--jobs", "3")
     assert changed["quota"] == {"gpus": None, "jobs": 3, "stored_bytes": 2 * 10**12}
     assert "0 of 3" in call("projects", "list")[1]
+    assert "keeps all" in call("projects", "update", "physics", "--share", "2")[1]
+    kept = answer("projects", "update", "physics", "--keep-after", "7 h", "--keep-last", "3")["keep"]
+    assert kept == {"after_seconds": 7 * 3600, "last": 3, "best": 1}
+    assert "3 newest, 1 best, 7 h 00 min after the end" in call("projects", "list")[1]
+    assert answer("projects", "update", "physics", "--keep-after", "none")["keep"] == {**kept, "after_seconds": None}
+    assert call("projects", "update", "physics", "--keep-after", "soon")[0] == 2
     assert call("projects", "update", "physics", "--gpus", "many")[0] == 2
     assert call("projects", "update", "chemistry", "--gpus", "1")[0] == 2
 

@@ -46,6 +46,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Sent, Any]] = [
     ("checkpoints.pin", ("j", 8), {}, "PATCH /jobs/j/checkpoints/8", {"pinned": True}, CHECKPOINT),
     ("checkpoints.unpin", ("j", 8), {}, "PATCH /jobs/j/checkpoints/8", {"pinned": False}, CHECKPOINT),
     ("checkpoints.verify", ("j", 8), {}, "POST /jobs/j/checkpoints/8/verify", None, CHECKPOINT),
+    ("checkpoints.prune", ("j",), {"keep_last": 2}, "POST /jobs/j/checkpoints/prune", {"keep_last": 2}, {"steps": [1], "freed_bytes": 7}),
     ("checkpoints.delete", ("j", 8), {}, "DELETE /jobs/j/checkpoints/8", None, FREED),
     ("files.list", (), {"project": "p"}, "GET /files", {"project": "p"}, [FILE]),
     ("files.get", ("f",), {}, "GET /files/f", None, FILE),

@@ -18,12 +18,14 @@ from steep.server.placement import Wait
 from steep.server.store import migrate as migrations
 from steep.server.store.job_views import SORTABLE, JobFilter
 from steep.server.store.paging import PageRequest
+from steep.server.store.projects import Prunable
 from steep.server.store.retention import DAY_SECONDS
 from steep.server.store.store import Store
 from steep.server.store.tables import metadata
-from steep.spec.api import KeyChange, KeyRequest, ProjectRequest, Quota
+from steep.spec.api import Keeping, KeyChange, KeyRequest, ProjectRequest, Quota
 from steep.spec.errors import Conflict, InvalidInput, NotFound, ServerUnavailable
 from steep.spec.events import EventKind
+from steep.spec.reports import CheckpointReport
 from steep.spec.states import Reason, State
 
 # ---------------------------------------------------------------------------------------------------------------- lists
@@ -115,7 +117,9 @@ def test_a_snapshot_holds_who_waits_and_who_runs(store: Store) -> None:
     attempt = running(store, devices=gpus(1, 0))
     store.jobs.request_stop(attempt.job_id, Reason.PREEMPT_REQUESTED, "", 9.0)
     found = store.queue.snapshot(10.0)
-    assert [tuple(job) for job in found.waiting] == [(waiting.id, "default", 3, 2, "H100", "eu", 5.0, 5.0)]
+    (job,) = found.waiting
+    assert tuple(job)[:8] == (waiting.id, "default", 3, 2, "H100", "eu", 5.0, 5.0)
+    assert (job.reason, job.detail) == ("submitted", "just submitted")
     (one,) = found.running
     assert (one.id, one.gpus, one.stopping) == (attempt.job_id, 2, True)
     assert one.devices == (("local", "gpu-0"), ("local", "gpu-1"))
@@ -247,6 +251,25 @@ def test_use_of_a_key_is_counted_by_hour(store: Store) -> None:
     assert store.keys.get(key.id).last_used_at == 3600.0 * 102
     with pytest.raises(InvalidInput):
         store.keys.usage(key.id, 0.0, bucket_seconds=100)
+
+
+def test_a_project_names_jobs_of_which_it_keeps_only_some_checkpoints(store: Store) -> None:
+    keep = Keeping(after_seconds=100.0, last=1, best=2)
+    assert store.projects.create(ProjectRequest(name="law", keep=keep), 0.0).keep == keep
+    saved = [CheckpointReport(step=number, event="saved", size_bytes=10) for number in (1, 2, 3)]
+    jobs = [running(store, project=project, devices=[]) for project in ("law", "law", "default")]
+    for job in jobs:
+        heard(store, job, 5.0, *saved, CheckpointReport(step=1, event="deleted", size_bytes=12))
+    for job in (jobs[0], jobs[2]):
+        store.attempts.finish(job.job_id, 1, Ending(exit_code=0), 50.0)
+    assert store.projects.prunable(149.0) == []
+    assert store.projects.prunable(150.0) == [Prunable(jobs[0].job_id, "law", 1, 2)]
+    store.checkpoints.delete(jobs[0].job_id, 2, 11, "", 151.0)
+    store.checkpoints.delete(jobs[0].job_id, 2, 11, "", 151.0)
+    assert store.projects.prunable(152.0) == []
+    assert store.jobs.get(jobs[0].job_id, 152.0).cost.freed_bytes == 23
+    law = store.projects.get("law")
+    assert (law.stored_bytes, law.freed_bytes) == (30, 35)
 
 
 def test_projects_tell_what_they_may_use_and_what_they_use(store: Store) -> None:

@@ -10,7 +10,7 @@ from steep.client.blocking import Face, blocking, iterating
 from steep.client.downloads import Count, download_all, silent
 from steep.client.requests import at, delete, get, patch, post
 from steep.client.wire import Wire
-from steep.spec.api import CheckpointView, Freed, Page, PinRequest, StoredFile
+from steep.spec.api import CheckpointView, Freed, Page, PinRequest, Pruned, PruneRequest, StoredFile
 
 AnyPath = str | os.PathLike[str]
 
@@ -45,6 +45,18 @@ class AsyncCheckpoints:
     async def delete(self, job: str, step: int) -> Freed:
         """Delete a checkpoint; answers what that freed."""
         return await self._wire.call(delete(_of(job, step)), Freed)
+
+    async def prune(self, job: str, *, keep_last: int = 1, keep_best: int = 1, dry_run: bool = False) -> Pruned:
+        """Delete the checkpoints of a job that need not be kept, or only say which would go.
+
+        Args:
+            job: its id.
+            keep_last: so many of the newest stay.
+            keep_best: and so many of the best. Pinned and selected ones stay, and what something descends from.
+            dry_run: nothing is deleted.
+        """
+        body = PruneRequest(keep_last=keep_last, keep_best=keep_best, dry_run=dry_run)
+        return await self._wire.call(post(at("jobs", job, "checkpoints", "prune"), body), Pruned)
 
     async def files(self, job: str, step: int) -> AsyncIterator[StoredFile]:
         """The files of a checkpoint, its manifest among them."""
@@ -104,6 +116,7 @@ class Checkpoints(Face[AsyncCheckpoints]):
     unpin = blocking(AsyncCheckpoints.unpin)
     verify = blocking(AsyncCheckpoints.verify)
     delete = blocking(AsyncCheckpoints.delete)
+    prune = blocking(AsyncCheckpoints.prune)
     files = iterating(AsyncCheckpoints.files)
     download = blocking(AsyncCheckpoints.download)
 

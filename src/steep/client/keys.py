@@ -9,6 +9,7 @@ from steep.client.reading import given
 from steep.client.requests import at, create, get, patch, post
 from steep.client.wire import Wire
 from steep.spec.api import (
+    Keeping,
     KeyChange,
     KeyRequest,
     KeyUsage,
@@ -70,9 +71,11 @@ class AsyncProjects:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    async def create(self, name: str, *, share: float = 1.0, quota: Quota | None = None) -> ProjectView:
+    async def create(
+        self, name: str, *, share: float = 1.0, quota: Quota | None = None, keep: Keeping | None = None
+    ) -> ProjectView:
         """Make a project."""
-        body = ProjectRequest(name=name, share=share, **given(quota=quota))
+        body = ProjectRequest(name=name, share=share, **given(quota=quota, keep=keep))
         return await self._wire.call(create("/projects", body), ProjectView)
 
     async def list(self) -> AsyncIterator[ProjectView]:
@@ -80,9 +83,11 @@ class AsyncProjects:
         async for view in self._wire.pages(get("/projects"), Page[ProjectView]):
             yield view
 
-    async def change(self, name: str, *, share: float | None = None, quota: Quota | None = None) -> ProjectView:
-        """Change a project's share or quota; what is not given stays."""
-        body = ProjectRequest(name=name, **given(share=share, quota=quota))
+    async def change(
+        self, name: str, *, share: float | None = None, quota: Quota | None = None, keep: Keeping | None = None
+    ) -> ProjectView:
+        """Change a project's share, quota, or what it keeps of jobs that have ended; what is not given stays."""
+        body = ProjectRequest(name=name, **given(share=share, quota=quota, keep=keep))
         return await self._wire.call(patch(at("projects", name), body), ProjectView)
 
 

@@ -34,7 +34,7 @@ def remove_job(service: Service, job_id: str) -> Freed:
     return Freed(freed_bytes=freed)
 
 
-def remove_checkpoint(service: Service, job_id: str, step: int) -> Freed:
+def remove_checkpoint(service: Service, job_id: str, step: int, why: str = "deleted on request") -> Freed:
     """Delete a checkpoint's bytes. Its row stays, for what was measured on it.
 
     Raises:
@@ -57,5 +57,5 @@ def remove_checkpoint(service: Service, job_id: str, step: int) -> Freed:
             freed = catalog.delete(step)
         except InvalidInput as error:
             raise Conflict(error.what, where=f"{job_id}/{step}", cure=error.cure) from error
-    service.store.checkpoints.delete(job_id, step, freed, f"step {step} deleted on request", service.now())
+    service.store.checkpoints.delete(job_id, step, freed, f"step {step} {why}", service.now())
     return Freed(freed_bytes=freed)

@@ -115,6 +115,7 @@ class Cost(_View):
     amount: float = 0.0
     currency: str = "USD"
     stored_bytes: int = 0
+    freed_bytes: int = Field(0, description="Of checkpoints that were deleted.")
     expected_amount: float | None = Field(None, description="At the end, at the speed so far.")
 
 
@@ -229,6 +230,21 @@ class Freed(_View):
     """What a deletion gave back."""
 
     freed_bytes: int
+
+
+class PruneRequest(_Request):
+    """Delete the checkpoints of a job that need not be kept. Pinned and selected ones stay, and what something descends from."""
+
+    keep_last: int = Field(1, ge=1, description="So many of the newest are kept.")
+    keep_best: int = Field(1, ge=1, description="And so many of the best: most gain within the forgetting budget.")
+    dry_run: bool = Field(False, description="Only say which would go.")
+
+
+class Pruned(_View):
+    """Which checkpoints went, and what that gave back."""
+
+    steps: tuple[int, ...] = ()
+    freed_bytes: int = 0
 
 
 # -------------------------------------------------------------------------------------------------- worker and server
@@ -356,15 +372,27 @@ class Quota(_View):
     stored_bytes: int | None = Field(None, ge=0)
 
 
+class Keeping(_View):
+    """What a project keeps of the checkpoints of a job that has ended; what each keeps while it works, its spec says."""
+
+    after_seconds: float | None = Field(
+        None, ge=0, description="From so long after its end on; none: everything is kept until somebody deletes it."
+    )
+    last: int = Field(1, ge=1, description="So many of the newest.")
+    best: int = Field(1, ge=1, description="And so many of the best: most gain within the forgetting budget.")
+
+
 class ProjectView(_View):
     """A project, what it may use and what it uses."""
 
     name: str
     share: float = Field(1.0, gt=0, description="Weight in fair sharing.")
     quota: Quota = Quota()
+    keep: Keeping = Keeping()
     gpus_in_use: int = 0
     jobs_in_use: int = 0
     stored_bytes: int = 0
+    freed_bytes: int = Field(0, description="Of checkpoints that were deleted, of the jobs that are there.")
     created_at: float
 
 
@@ -374,6 +402,7 @@ class ProjectRequest(_Request):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
     share: float = Field(1.0, gt=0)
     quota: Quota = Quota()
+    keep: Keeping = Keeping()
 
 
 # ------------------------------------------------------------------------------------------------------ files, devices

@@ -9,13 +9,21 @@ import typer
 from steep.cli.service.options import JsonOption
 
 if TYPE_CHECKING:
-    from steep.spec.api import ProjectView, Quota
+    from steep.spec.api import Keeping, ProjectView, Quota
 
 app = typer.Typer(name="projects", no_args_is_help=True, help="Projects: their quotas, their share, what they use.")
 NameArgument = typer.Argument(metavar="NAME", help="Small letters, digits and dashes.")
 GpusOption = typer.Option(None, "--gpus", metavar="NUMBER", help="GPUs at once, or none for no bound.")
 JobsOption = typer.Option(None, "--jobs", metavar="NUMBER", help="Jobs at work at once, or none for no bound.")
 StoredOption = typer.Option(None, "--stored", metavar="SIZE", help="Bytes kept, as '2 TB', or none for no bound.")
+KeepAfterOption = typer.Option(
+    None,
+    "--keep-after",
+    metavar="TIME",
+    help="From so long after a job's end on, as '7 d', keep only some checkpoints.",
+)
+KeepLastOption = typer.Option(None, "--keep-last", metavar="NUMBER", min=1, help="Keep so many of the newest then.")
+KeepBestOption = typer.Option(None, "--keep-best", metavar="NUMBER", min=1, help="Keep so many of the best then.")
 
 
 @app.command("list")
@@ -41,11 +49,13 @@ def list_projects(json: bool = JsonOption) -> None:
                 format_bytes(one.stored_bytes),
                 None if one.quota.stored_bytes is None else format_bytes(one.quota.stored_bytes),
             ),
+            format_bytes(one.freed_bytes),
+            _kept(one.keep),
         ]
         for one in views
     )
-    headers = ("name", "share", "GPUs", "jobs at work", "stored")
-    print_table(headers, rows, empty="There are no projects.", right=headers[1:])
+    headers = ("name", "share", "GPUs", "jobs at work", "stored", "freed", "keeps")
+    print_table(headers, rows, empty="There are no projects.", right=headers[1:-1])
 
 
 @app.command()
@@ -55,15 +65,19 @@ def create(
     gpus: str | None = GpusOption,
     jobs: str | None = JobsOption,
     stored: str | None = StoredOption,
+    keep_after: str | None = KeepAfterOption,
+    keep_last: int | None = KeepLastOption,
+    keep_best: int | None = KeepBestOption,
     json: bool = JsonOption,
 ) -> None:
-    """Make a project. Without quotas it may use whatever is free."""
+    """Make a project. Without quotas it may use whatever is free, and it keeps all checkpoints."""
     from steep.cli.service.connect import connected
-    from steep.spec.api import Quota
+    from steep.spec.api import Keeping, Quota
 
     quota = _quota(Quota(), gpus, jobs, stored)
+    keep = _keeping(Keeping(), keep_after, keep_last, keep_best)
     with connected() as client:
-        _tell(client.projects.create(name, share=share, quota=quota), json)
+        _tell(client.projects.create(name, share=share, quota=quota, keep=keep), json)
 
 
 @app.command()
@@ -73,16 +87,24 @@ def update(
     gpus: str | None = GpusOption,
     jobs: str | None = JobsOption,
     stored: str | None = StoredOption,
+    keep_after: str | None = KeepAfterOption,
+    keep_last: int | None = KeepLastOption,
+    keep_best: int | None = KeepBestOption,
     json: bool = JsonOption,
 ) -> None:
-    """Change a project's share or quotas. What is not given stays; `none` takes a bound away."""
+    """Change a project's share, quotas, or what it keeps of jobs that have ended. What is not given stays; `none` takes away.
+
+    Pinned checkpoints, the selected one, the newest that is valid, and those that something descends from are always kept.
+    """
     from steep.cli.service.connect import connected
     from steep.spec.errors import InvalidInput, NotFound
 
-    bounds = (gpus, jobs, stored)
-    if share is None and bounds == (None, None, None):
+    bounds, keeps = (gpus, jobs, stored), (keep_after, keep_last, keep_best)
+    if share is None and {*bounds, *keeps} == {None}:
         raise InvalidInput(
-            "nothing is to be changed", where="steep projects update", cure="Give --share, --gpus, --jobs or --stored."
+            "nothing is to be changed",
+            where="steep projects update",
+            cure="Give --share, --gpus, --keep-after or others.",
         )
     with connected() as client:
         old = next((one for one in client.projects.list() if one.name == name), None)
@@ -91,7 +113,8 @@ def update(
                 "there is no such project", where=name, cure="`steep projects list` shows those that there are."
             )
         quota = None if bounds == (None, None, None) else _quota(old.quota, gpus, jobs, stored)
-        _tell(client.projects.change(name, share=share, quota=quota), json)
+        keep = None if set(keeps) == {None} else _keeping(old.keep, *keeps)
+        _tell(client.projects.change(name, share=share, quota=quota, keep=keep), json)
 
 
 def _quota(old: Quota, gpus: str | None, jobs: str | None, stored: str | None) -> Quota:
@@ -102,6 +125,28 @@ def _quota(old: Quota, gpus: str | None, jobs: str | None, stored: str | None) -
         jobs=old.jobs if jobs is None else _count("--jobs", jobs),
         stored_bytes=old.stored_bytes if stored is None else _bytes(stored),
     )
+
+
+def _keeping(old: Keeping, after: str | None, last: int | None, best: int | None) -> Keeping:
+    from steep.spec.api import Keeping
+
+    return Keeping(
+        after_seconds=old.after_seconds if after is None else _seconds(after),
+        last=old.last if last is None else last,
+        best=old.best if best is None else best,
+    )
+
+
+def _seconds(text: str) -> float | None:
+    from steep.spec.errors import InvalidInput
+    from steep.spec.units import parse_seconds
+
+    if text == "none":
+        return None
+    try:
+        return parse_seconds(text)
+    except ValueError as error:
+        raise InvalidInput(str(error), where="--keep-after", cure="Write it like '7 d', or none to keep all.") from None
 
 
 def _count(option: str, text: str) -> int | None:
@@ -130,6 +175,14 @@ def _of(used: str, most: object) -> str:
     return used if most is None else f"{used} of {most}"
 
 
+def _kept(keep: Keeping) -> str:
+    from steep.spec.units import format_seconds
+
+    if keep.after_seconds is None:
+        return "all"
+    return f"{keep.last} newest, {keep.best} best, {format_seconds(keep.after_seconds)} after the end"
+
+
 def _tell(view: ProjectView, json: bool) -> None:
     from steep.cli.output import print_json
     from steep.spec.units import format_bytes
@@ -143,4 +196,6 @@ def _tell(view: ProjectView, json: bool) -> None:
         "any number of jobs" if quota.jobs is None else f"{quota.jobs} jobs at work",
         "any amount stored" if quota.stored_bytes is None else f"{format_bytes(quota.stored_bytes)} stored",
     ]
-    print(f"Project {view.name}: share {view.share:g}, {', '.join(bounds)}.")
+    print(
+        f"Project {view.name}: share {view.share:g}, {', '.join(bounds)}; of checkpoints it keeps {_kept(view.keep)}."
+    )

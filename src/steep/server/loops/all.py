@@ -6,6 +6,7 @@ from steep.server.loops.alerts import AlertsLoop
 from steep.server.loops.limits import LimitsLoop
 from steep.server.loops.loop import Loop
 from steep.server.loops.reaper import Reaper
+from steep.server.loops.retention import RetentionLoop
 from steep.server.loops.scheduler import Scheduler
 from steep.server.loops.scrub import TURN_SECONDS, Scrub
 from steep.server.loops.watcher import Watcher
@@ -32,7 +33,7 @@ class Loops:
             Loop("alerts", service, AlertsLoop(service).turn, every_seconds=ALERT_SECONDS, alone=False),
             Loop("scrub", service, Scrub(service).turn, every_seconds=TURN_SECONDS),
             Loop("uses", service, lambda: _count_uses(service), every_seconds=USES_SECONDS, alone=False),
-            Loop("retention", service, lambda: _prune(service), every_seconds=RETENTION_SECONDS),
+            Loop("retention", service, RetentionLoop(service).turn, every_seconds=RETENTION_SECONDS),
         )
 
     def start(self) -> None:
@@ -46,12 +47,6 @@ class Loops:
             loop.end()
         for loop in self._all:
             loop.join()
-
-
-def _prune(service: Service) -> None:
-    """Delete old news until none is left."""
-    while service.store.retention.prune(service.now()):
-        continue
 
 
 def _count_uses(service: Service) -> None:

@@ -10,11 +10,12 @@ from fastapi.responses import Response
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.server.auth import Here, Member, Viewer
 from steep.server.filelists import checkpoint_file, checkpoint_files
+from steep.server.keeping import prune
 from steep.server.removal import remove_checkpoint
 from steep.server.routes.answers import BYTES, Paging, answer, file_answer, problems
 from steep.server.routes.jobs import Job, seen
 from steep.server.service import Service
-from steep.spec.api import CheckpointView, Freed, Page, PinRequest, StoredFile
+from steep.spec.api import CheckpointView, Freed, Page, PinRequest, Pruned, PruneRequest, StoredFile
 from steep.spec.errors import DamagedArtifact
 
 router = APIRouter(prefix="/jobs/{job}/checkpoints", tags=["checkpoints"])
@@ -30,6 +31,21 @@ def list_checkpoints(
     """By step, with what was measured on each."""
     seen(here, caller, job)
     return answer(here.store.checkpoints.list(job, page, with_deleted=deleted))
+
+
+@router.post("/prune", summary="Delete what need not be kept", response_model=Pruned, responses=problems(404, 409))
+def prune_job(here: Here, caller: Member, job: Job, request: PruneRequest) -> Response:
+    """All but the newest and the best, pinned ones, the selected one, and those that something descends from."""
+    seen(here, caller, job)
+    pruned = prune(
+        here,
+        job,
+        keep_last=request.keep_last,
+        keep_best=request.keep_best,
+        why=f"deleted: {caller.key.name} keeps the last {request.keep_last} and the best {request.keep_best}",
+        dry_run=request.dry_run,
+    )
+    return answer(pruned)
 
 
 @router.get("/{step}", summary="A checkpoint", response_model=CheckpointView, responses=problems(404))

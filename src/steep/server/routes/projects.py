@@ -9,6 +9,7 @@ from fastapi.responses import Response
 
 from steep.server.auth import Admin, Caller, Here, Viewer
 from steep.server.routes.answers import Paging, answer, problems
+from steep.server.routes.repeats import RepeatKey, repeat_of
 from steep.spec.api import Page, ProjectRequest, ProjectView
 from steep.spec.errors import Forbidden, InvalidInput
 
@@ -25,11 +26,15 @@ def list_projects(here: Here, caller: Viewer, page: Paging) -> Response:
 
 @router.post("", summary="Make a project", response_model=ProjectView, status_code=201, responses=problems(409))
 def create(
-    here: Here, caller: Admin, request: Annotated[ProjectRequest, Body(openapi_examples={"team": {"value": _EXAMPLE}})]
+    here: Here,
+    caller: Admin,
+    request: Annotated[ProjectRequest, Body(openapi_examples={"team": {"value": _EXAMPLE}})],
+    idempotency_key: RepeatKey = None,
 ) -> Response:
-    """With its share in fair sharing, and its quota."""
+    """With its share in fair sharing, its quota, and what it keeps of jobs that have ended."""
     _of_all(caller)
-    return answer(here.store.projects.create(request, here.now()), 201)
+    once = repeat_of(idempotency_key, request.model_dump_json(), caller, "projects")
+    return answer(here.store.projects.create(request, here.now(), once=once), 201)
 
 
 @router.patch("/{name}", summary="Change a project", response_model=ProjectView, responses=problems(404))
@@ -39,13 +44,13 @@ def change(
     name: Annotated[str, Path(description="Of the project.", max_length=40)],
     request: ProjectRequest,
 ) -> Response:
-    """Its share or quota; what is not given stays."""
+    """Its share, its quota or what it keeps; what is not given stays."""
     _of_all(caller)
     if request.name != name:
         raise InvalidInput("a project keeps its name", where="name", cure=f"Write {name} there too.")
     before = here.store.projects.get(name)
     given = {field: getattr(request, field) for field in request.model_fields_set}
-    whole = ProjectRequest(name=name, share=before.share, quota=before.quota).model_copy(update=given)
+    whole = ProjectRequest(name=name, share=before.share, quota=before.quota, keep=before.keep).model_copy(update=given)
     view = here.store.projects.change(whole, here.now())
     here.bell.ring()
     return answer(view)

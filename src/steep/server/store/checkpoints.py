@@ -157,7 +157,7 @@ class Checkpoints:
         with self._database.write(now) as transaction:
             job = lock_job(transaction, job_id)
             _get(transaction.connection, job_id, step)
-            if not mark_deleted(transaction, job_id, step):
+            if not mark_deleted(transaction, job_id, step, freed_bytes):
                 return False
             data = {"step": step, "freed_bytes": freed_bytes}
             transaction.emit(job, EventKind.CHECKPOINT_DELETED, detail or f"step {step} deleted", data=data)

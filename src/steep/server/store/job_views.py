@@ -183,5 +183,6 @@ def _cost(row: Row[Any], now: float) -> Cost:
         amount=amount,
         currency="USD",
         stored_bytes=row.stored_bytes,
+        freed_bytes=row.freed_bytes,
         expected_amount=amount + price * left if isinstance(left, float) and running else None,
     )

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from steep.server.store.database import Database
 from steep.server.store.paging import FIRST_PAGE, PageRequest, find
-from steep.server.store.tables import attempts, files, jobs, projects
-from steep.spec.api import Page, ProjectRequest, ProjectView, Quota
+from steep.server.store.repeats import Idempotency, once_only
+from steep.server.store.tables import attempts, checkpoints, files, jobs, projects
+from steep.spec.api import Keeping, Page, ProjectRequest, ProjectView, Quota
 from steep.spec.errors import Conflict, NotFound
 
 DEFAULT = "default"
 """The project of jobs that name none; it is always there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prunable:
+    """A job whose project keeps only some of its checkpoints."""
+
+    job_id: str
+    project: str
+    keep_last: int
+    keep_best: int
 
 
 class Projects:
@@ -23,13 +35,15 @@ class Projects:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, request: ProjectRequest, now: float) -> ProjectView:
-        """A new project.
+    def create(self, request: ProjectRequest, now: float, *, once: Idempotency | None = None) -> ProjectView:
+        """A new project. The same request again returns the same one.
 
         Raises:
-            Conflict: there is one of that name.
+            Conflict: there is one of that name, or the key was used for another request.
         """
         with self._database.write(now) as transaction:
+            if once_only(transaction, once, request.name) is not None:
+                return _get(transaction.connection, request.name)
             if not transaction.put(projects, {**_columns(request), "created_at": now}, keep=True):
                 raise Conflict(f"there is a project {request.name} already", where="name")
             return _get(transaction.connection, request.name)
@@ -39,7 +53,7 @@ class Projects:
         with self._database.write(now) as transaction:
             there = select(projects.c.name).where(projects.c.name == name)
             if transaction.execute(there).one_or_none() is None:
-                transaction.execute(insert(projects).values(name=name, share=1.0, created_at=now))
+                transaction.execute(insert(projects).values(**_columns(ProjectRequest(name=name)), created_at=now))
 
     def change(self, request: ProjectRequest, now: float) -> ProjectView:
         """New settings of a project. What is in use already stays.
@@ -69,6 +83,18 @@ class Projects:
         with self._database.read() as connection:
             found = find(connection, query, page, sortable, projects.c.name)
             return found.page(page, _views(connection, found.rows))
+
+    def prunable(self, now: float) -> Sequence[Prunable]:
+        """Jobs that ended so long ago that their project keeps only some of their checkpoints, and that have more."""
+        there = select(func.count()).where(checkpoints.c.job_id == jobs.c.id, checkpoints.c.state != "deleted")
+        wanted = (
+            select(jobs.c.id, jobs.c.project, projects.c.keep_last, projects.c.keep_best)
+            .join(projects, projects.c.name == jobs.c.project)
+            .where(jobs.c.ended_at <= now - projects.c.keep_after, there.scalar_subquery() > projects.c.keep_last)
+            .order_by(jobs.c.ended_at, jobs.c.id)
+        )
+        with self._database.read() as connection:
+            return [Prunable(*row) for row in connection.execute(wanted)]
 
     def all(self) -> Sequence[ProjectView]:
         """All of them, by name."""
@@ -106,6 +132,8 @@ def _views(connection: Connection, rows: Collection[Row[Any]]) -> list[ProjectVi
         summed = select(table.c.project, func.sum(column)).where(table.c.project.in_(names)).group_by(table.c.project)
         for name, size_bytes in connection.execute(summed):
             stored[name] += int(size_bytes)
+    summed = select(jobs.c.project, func.sum(jobs.c.freed_bytes)).where(jobs.c.project.in_(names))
+    freed = {name: int(size_bytes) for name, size_bytes in connection.execute(summed.group_by(jobs.c.project))}
     return [
         ProjectView(
             name=row.name,
@@ -113,7 +141,9 @@ def _views(connection: Connection, rows: Collection[Row[Any]]) -> list[ProjectVi
             quota=Quota(gpus=row.quota_gpus, jobs=row.quota_jobs, stored_bytes=row.quota_stored_bytes),
             gpus_in_use=in_use[row.name].gpus if row.name in in_use else 0,
             jobs_in_use=in_use[row.name].jobs if row.name in in_use else 0,
+            keep=Keeping(after_seconds=row.keep_after, last=row.keep_last, best=row.keep_best),
             stored_bytes=stored[row.name],
+            freed_bytes=freed.get(row.name, 0),
             created_at=row.created_at,
         )
         for row in rows
@@ -128,4 +158,7 @@ def _columns(request: ProjectRequest) -> dict[str, Any]:
         "quota_gpus": quota.gpus,
         "quota_jobs": quota.jobs,
         "quota_stored_bytes": quota.stored_bytes,
+        "keep_after": request.keep.after_seconds,
+        "keep_last": request.keep.last,
+        "keep_best": request.keep.best,
     }

@@ -39,7 +39,7 @@ def record_checkpoint(
         case "upload_failed":
             tell(EventKind.NOTICE, f"step {step} could not be copied yet{detail}", report, step=step, code=report.event)
         case "deleted":
-            mark_deleted(transaction, job.id, step)
+            mark_deleted(transaction, job.id, step, size)
             tell(EventKind.CHECKPOINT_DELETED, f"step {step} deleted{detail}", report, step=step, freed_bytes=size)
         case "rejected":
             change_checkpoint(transaction, job.id, step, state="damaged")
@@ -52,11 +52,14 @@ def change_checkpoint(transaction: Transaction, job_id: str, step: int, **values
     return transaction.change(update(checkpoints).where(same).values(**values)) > 0
 
 
-def mark_deleted(transaction: Transaction, job_id: str, step: int) -> bool:
+def mark_deleted(transaction: Transaction, job_id: str, step: int, freed_bytes: int) -> bool:
     """Its bytes are gone; its row stays, for what was measured on it. Returns whether it was there."""
     values = {"state": "deleted", "deleted_at": transaction.now, "pinned": False}
     was_there = change_checkpoint(transaction, job_id, step, **values)
     count_bytes(transaction, job_id)
+    if was_there and freed_bytes:
+        freed = {"freed_bytes": jobs.c.freed_bytes + freed_bytes}
+        transaction.execute(update(jobs).where(jobs.c.id == job_id).values(**freed))
     return was_there
 
 

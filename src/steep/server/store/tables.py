@@ -75,6 +75,9 @@ projects = Table(
     Column("quota_gpus", Integer),
     Column("quota_jobs", Integer),
     Column("quota_stored_bytes", BigInteger),
+    Column("keep_after", Float),  # seconds after a job's end; none: all of its checkpoints are kept
+    _required("keep_last", Integer),
+    _required("keep_best", Integer),
     _required("created_at", Float),
 )
 
@@ -134,6 +137,7 @@ jobs = Table(
     _required("work_seconds", Float),
     _required("cost", Float),
     _required("stored_bytes", BigInteger),
+    _required("freed_bytes", BigInteger),
     _required("outcome", Json),
     *_standing(),
     Index(None, "state", "created_at"),

@@ -1,0 +1,181 @@
+"""What is kept of jobs that rest: by project and by job; what must not go stays, and what goes is told with its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.serving import serving
+from tests.server.shelving import Shelf
+
+from steep.artifacts.lineage import branch, go_back
+from steep.server.keeping import prune
+from steep.server.loops.retention import RetentionLoop
+from steep.spec.api import Keeping, ProjectRequest, ProjectView
+from steep.spec.errors import Conflict
+from steep.spec.events import EventKind
+from steep.spec.job import JobSpec
+
+DAY_SECONDS = 86_400.0
+STEPS = (10, 20, 30, 40, 50)
+BEST = 30
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Iterator[Shelf]:
+    one = Shelf(tmp_path)
+    yield one
+    one.service.close()
+
+
+def kept(shelf: Shelf, job: str) -> list[int]:
+    """Steps in the catalog, which are also those on disk."""
+    steps = sorted(shelf.views(job))
+    assert steps == shelf.service.run(job).catalog().steps()
+    return steps
+
+
+def pruned(shelf: Shelf, job: str, last: int = 1, best: int = 1, **more: Any) -> tuple[int, ...]:
+    return prune(shelf.service, job, keep_last=last, keep_best=best, why="deleted", **more).steps
+
+
+def test_the_newest_and_the_best_stay_and_the_rest_gives_back_its_bytes(shelf: Shelf) -> None:
+    job = shelf.job(*STEPS, size=1000)
+    before = prune(shelf.service, job, keep_last=1, keep_best=1, why="", dry_run=True)
+    assert kept(shelf, job) == list(STEPS)
+    after = prune(shelf.service, job, keep_last=1, keep_best=1, why="deleted: enough")
+    assert before.steps == after.steps == (10, 20, 40)
+    assert kept(shelf, job) == [BEST, 50]
+    assert before.freed_bytes == 3000 < after.freed_bytes < 6000  # with their manifests
+    cost = shelf.store.jobs.get(job, shelf.now).cost
+    assert (cost.stored_bytes, cost.freed_bytes) == (2000, after.freed_bytes)
+    project = shelf.store.projects.get("default")
+    assert (project.stored_bytes, project.freed_bytes) == (2000, after.freed_bytes)
+    events = shelf.events(job, EventKind.CHECKPOINT_DELETED)
+    assert (events[0].data["step"], events[0].message) == (10, "step 10 deleted: enough")
+    assert sum(event.data["freed_bytes"] for event in events) == after.freed_bytes
+    assert pruned(shelf, job) == ()
+
+
+def _pinned(shelf: Shelf, job: str) -> None:
+    shelf.store.checkpoints.pin(job, 10, True, shelf.now)
+
+
+def _pinned_on_disk(shelf: Shelf, job: str) -> None:
+    shelf.service.run(job).catalog().pin(10)
+
+
+def _selected(shelf: Shelf, job: str) -> None:
+    shelf.store.checkpoints.select(job, 10, shelf.now)
+
+
+def _verified(shelf: Shelf, job: str) -> None:
+    """The newest is not known to be valid: should it be damaged, there must be something to go back to."""
+    shelf.store.checkpoints.verified(job, 10, "valid", "", shelf.now)
+
+
+def _branched(shelf: Shelf, job: str) -> None:
+    run = shelf.service.run(job)
+    branch(run, 10, shelf.service.settings.run_directory("branch"), run.spec())
+
+
+def _branched_elsewhere(shelf: Shelf, job: str) -> None:
+    """Its directory is not on this disk."""
+    values = {"name": "branch", "base": "org/x", "corpus": {"sources": ["hf://org/x"]}}
+    shelf.store.jobs.submit(JobSpec.model_validate(values), shelf.now, parent=(job, 10))
+
+
+def _went_back(shelf: Shelf, job: str) -> None:
+    """A line that was set aside descends from it; this line has come as far again."""
+    run = shelf.service.run(job)
+    from tests.server.shelving import save
+
+    go_back(run, 10)
+    for step in STEPS[1:]:
+        save(run.catalog(), step, 1000)
+
+
+@pytest.mark.parametrize(
+    "protect", [_pinned, _pinned_on_disk, _selected, _verified, _branched, _branched_elsewhere, _went_back]
+)
+def test_what_is_needed_is_never_deleted(shelf: Shelf, protect: Any) -> None:
+    job = shelf.job(*STEPS)
+    protect(shelf, job)
+    assert pruned(shelf, job) == (20, 40)
+    assert kept(shelf, job) == [10, BEST, 50]
+
+
+def test_of_damaged_ones_the_last_hope_is_kept(shelf: Shelf) -> None:
+    job = shelf.job(10, 20)
+    for step in (10, 20):
+        shelf.store.checkpoints.verified(job, step, "damaged", "", shelf.now)
+    assert pruned(shelf, job) == ()
+    shelf.store.checkpoints.verified(job, 10, "valid", "", shelf.now)
+    assert pruned(shelf, job) == (20,)  # worse than nothing, though the newest
+
+
+def test_a_model_from_scratch_has_a_best_one_too(shelf: Shelf) -> None:
+    job = shelf.job(*STEPS)
+    with shelf.store.database.write(shelf.now) as transaction:
+        transaction.connection.exec_driver_sql("UPDATE evaluations SET general = '{}', forgetting = NULL")
+    assert kept(shelf, job) == list(STEPS)
+    assert pruned(shelf, job) == (10, 20, 40)
+
+
+def test_nothing_goes_while_somebody_works(shelf: Shelf) -> None:
+    job = shelf.job(*STEPS, ended=False)
+    with pytest.raises(Conflict, match="a worker uses"):
+        pruned(shelf, job)
+    job = shelf.job(*STEPS)
+    with shelf.service.run(job).lock(), pytest.raises(Conflict, match="is working here"):
+        pruned(shelf, job)
+    assert kept(shelf, job) == list(STEPS)
+
+
+def test_a_project_keeps_of_its_ended_jobs_what_it_says(shelf: Shelf) -> None:
+    keep = Keeping(after_seconds=7 * DAY_SECONDS, last=2, best=1)
+    shelf.store.projects.create(ProjectRequest(name="physics", keep=keep), shelf.now)
+    loop = RetentionLoop(shelf.service)
+    old, working, other = (
+        shelf.job(*STEPS, project="physics"),
+        shelf.job(*STEPS, project="physics", ended=False),
+        shelf.job(*STEPS),
+    )
+    shelf.now += 7 * DAY_SECONDS - 1
+    loop.turn()
+    assert kept(shelf, old) == list(STEPS)
+    shelf.now += 2
+    young = shelf.job(*STEPS, project="physics")
+    with shelf.service.run(old).lock():
+        loop.turn()
+    assert kept(shelf, old) == list(STEPS)
+    loop.turn()
+    assert kept(shelf, old) == [BEST, 40, 50]
+    assert kept(shelf, working) == kept(shelf, other) == kept(shelf, young) == list(STEPS)
+    (first, *_) = shelf.events(old, EventKind.CHECKPOINT_DELETED)
+    assert first.message == "step 10 deleted: project physics keeps the last 2 and the best 1"
+    assert [one.job_id for one in shelf.store.projects.prunable(shelf.now)] == [old]  # three, of which two are the last
+
+
+def test_it_is_asked_for_over_the_wire(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    job = shelf.job(*STEPS)
+    shelf.service.close()
+    with serving(tmp_path) as house, house.client() as client:
+        assert client.checkpoints.prune(job, keep_last=2, dry_run=True).steps == (10, 20)
+        done = client.checkpoints.prune(job, keep_last=2)
+        assert [view.step for view in client.checkpoints.list(job)] == [30, 40, 50]
+        assert client.jobs.detail(job).cost.freed_bytes == done.freed_bytes
+
+        def project() -> ProjectView:
+            return next(one for one in client.projects.list() if one.name == "default")
+
+        assert project().freed_bytes == done.freed_bytes
+        assert project().keep == Keeping()
+        client.projects.change("default", keep=Keeping(after_seconds=60.0, last=3))
+        client.projects.change("default", share=2.0)
+        assert project().keep == Keeping(after_seconds=60.0, last=3, best=1)
+        client.projects.change("default", keep=Keeping())
+        assert project().keep.after_seconds is None
