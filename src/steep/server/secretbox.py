@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import os
 from pathlib import Path
 from typing import Self
@@ -20,6 +22,7 @@ class SecretBox:
         from cryptography.fernet import Fernet
 
         self._fernet = Fernet(key)
+        self._key = key
 
     @classmethod
     def at(cls, path: Path) -> Self:
@@ -45,6 +48,11 @@ class SecretBox:
             raise InvalidInput(
                 "holds no key", where=str(path), cure="Restore it: secrets cannot be read without."
             ) from error
+
+    def derive(self, *names: str) -> str:
+        """Letters that follow from names and from the key alone, as hard to guess as the key: the same for the same names."""
+        text = "".join(f"{len(name)}:{name}" for name in names)
+        return base64.urlsafe_b64encode(hmac.digest(self._key, text.encode(), "sha256")).decode().rstrip("=")
 
     def lock(self, value: str) -> bytes:
         """What is stored of a secret."""

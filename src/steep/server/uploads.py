@@ -7,6 +7,7 @@ import os
 import shutil
 import unicodedata
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 from blake3 import blake3
@@ -14,7 +15,8 @@ from blake3 import blake3
 from steep.artifacts.files import full_disk_stops, make_directory, sync_directory
 from steep.server.removal import remove_tree
 from steep.server.service import Service
-from steep.server.store.ids import new_id
+from steep.server.store.ids import hash_of, new_id
+from steep.server.store.repeats import Idempotency
 from steep.spec.api import FileView, Freed
 from steep.spec.errors import InvalidInput, NotFound, OutOfSpace
 
@@ -45,9 +47,16 @@ def plain_name(name: str) -> str:
 
 
 async def receive(
-    service: Service, pieces: AsyncIterator[bytes], *, name: str, project: str, blake3_hex: str | None, created_by: str
+    service: Service,
+    pieces: AsyncIterator[bytes],
+    *,
+    name: str,
+    project: str,
+    blake3_hex: str | None,
+    created_by: str,
+    once: Idempotency | None = None,
 ) -> FileView:
-    """Take in a file.
+    """Take in a file. The same request again answers the file that is there: whether it is the same is told by its bytes.
 
     Args:
         service: where.
@@ -56,8 +65,10 @@ async def receive(
         project: whose it is.
         blake3_hex: what its hash must be.
         created_by: id of the key.
+        once: names the request.
 
     Raises:
+        Conflict: what names the request was used for another one.
         InvalidInput: what came has another hash, is larger than allowed, or there is no such project or name.
         OutOfSpace: it does not fit.
     """
@@ -71,13 +82,17 @@ async def receive(
             raise InvalidInput(
                 f"what came has the hash {digest}, not {blake3_hex}", where="blake3", cure="Send it again."
             )
-        return await asyncio.to_thread(
+        known = None if once is None else replace(once, request_hash=hash_of(f"{project} {name} {digest}"))
+        view = await asyncio.to_thread(
             service.store.files.add, name, project, size_bytes, digest, service.now(),
-            created_by=created_by, file_id=file_id,
+            created_by=created_by, file_id=file_id, once=known,
         )  # fmt: skip
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
+    if view.id != file_id:  # the same request made it before
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+    return view
 
 
 def remove_file(service: Service, file_id: str) -> Freed:

@@ -9,6 +9,7 @@ from fastapi.responses import Response
 
 from steep.server.auth import Caller, Here, Member, Viewer
 from steep.server.routes.answers import BYTES, Paging, answer, file_answer, problems
+from steep.server.routes.repeats import RepeatKey, repeat_of
 from steep.server.service import Service
 from steep.server.uploads import receive, remove_file
 from steep.spec.api import FileView, Freed, Page
@@ -24,7 +25,7 @@ _BINARY = {
 
 @router.post(
     "", summary="Upload a file", response_model=FileView, status_code=201, openapi_extra={"requestBody": _BINARY},
-    responses=problems(413, 507),
+    responses=problems(409, 413, 507),
 )  # fmt: skip
 async def upload(
     here: Here,
@@ -33,11 +34,14 @@ async def upload(
     name: Annotated[str, Query(max_length=1000, description="A plain name; its ending tells the format.")],
     project: Annotated[str | None, Query(description="Whose file it is; by default the key's project.")] = None,
     blake3: Annotated[str | None, Query(pattern="^[0-9a-fA-F]{64}$", description="What its hash must be.")] = None,
+    idempotency_key: RepeatKey = None,
 ) -> Response:
     """The body is the file itself. It is hashed on the way, and is there only when all of it is."""
     owner = caller.chosen(project)
-    pieces = request.stream()
-    view = await receive(here, pieces, name=name, project=owner, blake3_hex=blake3, created_by=caller.key.id)
+    once = repeat_of(idempotency_key, "", caller, "files")
+    view = await receive(
+        here, request.stream(), name=name, project=owner, blake3_hex=blake3, created_by=caller.key.id, once=once
+    )
     return answer(view, 201)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Header, Path, Query
+from fastapi import APIRouter, Body, Path, Query
 from fastapi.responses import Response
 
 from steep.server.auth import Caller, Here, Member, Viewer
@@ -15,9 +14,9 @@ from steep.server.loops.limits import usage_of
 from steep.server.removal import remove_job
 from steep.server.routes.answers import Paging, answer, problems
 from steep.server.routes.examples import JOB
+from steep.server.routes.repeats import RepeatKey, repeat_of
 from steep.server.service import Service
 from steep.server.store.job_views import JobFilter
-from steep.server.store.submissions import Idempotency
 from steep.server.submission import order, plan
 from steep.spec.api import (
     BranchRequest,
@@ -37,9 +36,6 @@ from steep.spec.states import Reason, State
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 Job = Annotated[str, Path(description="Id of a job.", max_length=100)]
-Key = Annotated[
-    str | None, Header(alias="Idempotency-Key", max_length=200, description="Under one key one job is made.")
-]
 
 
 @router.post(
@@ -53,14 +49,14 @@ def create(
     here: Here,
     caller: Member,
     request: Annotated[JobRequest, Body(openapi_examples={"documentation": {"value": JOB}})],
-    idempotency_key: Key = None,
+    idempotency_key: RepeatKey = None,
     dry_run: Annotated[bool, Query(description="Validate everything, and answer what the job would take.")] = False,
 ) -> Response:
     """Queue a job. What the service needs to know stands in `spec.service`. Sources may be uploaded files
     (`steep://files/ID`), URLs, and paths below the server's roots."""
     if dry_run:
         return answer(plan(here, caller, request.spec))
-    wanted = _idempotency(idempotency_key, request.model_dump_json(), caller)
+    wanted = repeat_of(idempotency_key, request.model_dump_json(), caller)
     return answer(order(here, caller, request.spec, idempotency_key=wanted), 201)
 
 
@@ -132,11 +128,11 @@ def cancel(here: Here, caller: Member, job: Job) -> Response:
     status_code=201,
     responses=problems(404),
 )
-def clone(here: Here, caller: Member, job: Job, request: CloneRequest, idempotency_key: Key = None) -> Response:
+def clone(here: Here, caller: Member, job: Job, request: CloneRequest, idempotency_key: RepeatKey = None) -> Response:
     """A new job with the same spec, and with what `set` changes by dotted path."""
     seen(here, caller, job)
     spec = clone_spec(here.store.jobs.spec(job), request.name, request.set)
-    wanted = _idempotency(idempotency_key, f"clone {job} {request.model_dump_json()}", caller)
+    wanted = repeat_of(idempotency_key, f"clone {job} {request.model_dump_json()}", caller)
     return answer(order(here, caller, spec, idempotency_key=wanted), 201)
 
 
@@ -144,10 +140,10 @@ def clone(here: Here, caller: Member, job: Job, request: CloneRequest, idempoten
     "/{job}/branch", summary="Go on from a checkpoint, as a new job", response_model=JobView, status_code=201,
     responses=problems(404, 409),
 )  # fmt: skip
-def branch(here: Here, caller: Member, job: Job, request: BranchRequest, idempotency_key: Key = None) -> Response:
+def branch(here: Here, caller: Member, job: Job, request: BranchRequest, idempotency_key: RepeatKey = None) -> Response:
     """The new job has the checkpoint's whole state; the other one stays as it is."""
     seen(here, caller, job)
-    wanted = _idempotency(idempotency_key, f"branch {job} {request.model_dump_json()}", caller)
+    wanted = repeat_of(idempotency_key, f"branch {job} {request.model_dump_json()}", caller)
     return answer(branch_job(here, caller, job, request, wanted), 201)
 
 
@@ -181,9 +177,3 @@ def _ask_to_stop(here: Service, caller: Caller, job: str, reason: Reason, word: 
     here.store.jobs.request_stop(job, reason, f"{word} by {caller.key.name}", here.now())
     here.bell.ring()
     return answer(here.store.jobs.get(job, here.now()))
-
-
-def _idempotency(key: str | None, text: str, caller: Caller) -> Idempotency | None:
-    if key is None:
-        return None
-    return Idempotency(key, hashlib.sha256(text.encode()).hexdigest(), scope=caller.project or "")

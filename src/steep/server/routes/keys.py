@@ -9,6 +9,7 @@ from fastapi.responses import Response
 
 from steep.server.auth import Admin, Caller, Here
 from steep.server.routes.answers import Paging, answer, problems
+from steep.server.routes.repeats import RepeatKey, repeat_of
 from steep.server.service import Service
 from steep.spec.api import KeyChange, KeyRequest, KeyUsage, KeyView, NewKey, Page
 from steep.spec.errors import Conflict, Forbidden
@@ -19,15 +20,26 @@ Key = Annotated[str, Path(description="Id of a key.", max_length=100)]
 _EXAMPLE = {"name": "laptop of Ada", "role": "member", "project": "default", "expires_in_seconds": 7_776_000}
 
 
-@router.post("", summary="Make a key", response_model=NewKey, status_code=201, responses=problems())
+@router.post("", summary="Make a key", response_model=NewKey, status_code=201, responses=problems(409))
 def create(
-    here: Here, caller: Admin, request: Annotated[KeyRequest, Body(openapi_examples={"member": {"value": _EXAMPLE}})]
+    here: Here,
+    caller: Admin,
+    request: Annotated[KeyRequest, Body(openapi_examples={"member": {"value": _EXAMPLE}})],
+    idempotency_key: RepeatKey = None,
 ) -> Response:
-    """Its secret is in the answer, and is never shown again."""
+    """Its secret is in the answer, and is never shown again; a request whose answer was lost may be sent again within ten
+    minutes, under the same Idempotency-Key and by the same key."""
     project = request.project or caller.project
     if not caller.sees(project):
         raise Forbidden(f"this key opens project {caller.project} and no other", where="project")
-    return answer(here.store.keys.create(request.model_copy(update={"project": project}), here.now()), 201)
+    wanted = request.model_copy(update={"project": project})
+    if idempotency_key is None:
+        return answer(here.store.keys.create(wanted, here.now()), 201)
+    once = repeat_of(idempotency_key, f"{caller.key.id} {wanted.model_dump_json()}", caller, "keys")
+    made = here.store.keys.create(
+        wanted, here.now(), once=once, letters=lambda key_id: here.box.derive("key", key_id, idempotency_key)
+    )
+    return answer(made, 201)
 
 
 @router.get("", summary="List keys", response_model=Page[KeyView], responses=problems())

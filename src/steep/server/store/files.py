@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, delete, insert, select
 from steep.server.store.database import Database
 from steep.server.store.ids import new_id
 from steep.server.store.paging import FIRST_PAGE, PageRequest, containing, find
+from steep.server.store.repeats import Idempotency, once_only
 from steep.server.store.tables import files, projects
 from steep.spec.api import FileView, Page
 from steep.spec.errors import InvalidInput, NotFound
@@ -31,6 +32,7 @@ class Files:
         *,
         created_by: str = "",
         file_id: str | None = None,
+        once: Idempotency | None = None,
     ) -> FileView:
         """Write down a file whose bytes are in place already.
 
@@ -42,12 +44,16 @@ class Files:
             now: the time.
             created_by: who uploaded it.
             file_id: where one was made with `new_id("file")` before, to put its bytes in place.
+            once: names the request: the same again returns the file that it made before.
 
         Raises:
             InvalidInput: there is no such project.
+            Conflict: the key was used for another file.
+            NotFound: the file was deleted since the same request made it.
         """
+        new = file_id or new_id("file")
         row = {
-            "id": file_id or new_id("file"),
+            "id": new,
             "name": name,
             "project": project,
             "size_bytes": size_bytes,
@@ -56,10 +62,13 @@ class Files:
             "created_at": now,
         }
         with self._database.write(now) as transaction:
+            before = once_only(transaction, once, new)
+            if before is not None:
+                return _get(transaction.connection, before)
             if transaction.execute(select(projects.c.name).where(projects.c.name == project)).one_or_none() is None:
                 raise InvalidInput(f"there is no project {project}", where="project")
             transaction.execute(insert(files).values(row))
-            return _get(transaction.connection, str(row["id"]))
+            return _get(transaction.connection, new)
 
     def get(self, file_id: str) -> FileView:
         """One file.

@@ -19,6 +19,7 @@ from steep.server.store.job_views import (
     get_spec,
 )
 from steep.server.store.paging import FIRST_PAGE, PageRequest
+from steep.server.store.repeats import Idempotency, once_only
 from steep.server.store.standings import (
     lock_job,
     lock_living,
@@ -26,14 +27,7 @@ from steep.server.store.standings import (
     move_job,
     standing_of,
 )
-from steep.server.store.submissions import (
-    Idempotency,
-    insert_job,
-    insert_tags,
-    remember,
-    require_project,
-    submitted_before,
-)
+from steep.server.store.submissions import insert_job, insert_tags, require_project
 from steep.server.store.tables import job_tags, jobs
 from steep.spec.api import AttemptView, JobChange, JobDetail, JobView, Outcome, Page
 from steep.spec.errors import Conflict
@@ -82,17 +76,17 @@ class Jobs:
         """A job's attempts, the first one first."""
         with self._database.read() as connection:
             return get_attempts(connection, job_id)
-    def branched_at(self, job_id: str) -> set[int]:
-        """The steps whose checkpoints other jobs go on from."""
-        children = select(jobs.c.parent_step).where(jobs.c.parent == job_id, jobs.c.parent_step.is_not(None))
-        with self._database.read() as connection:
-            return set(connection.execute(children).scalars())
-
 
     def list(self, now: float, chosen: JobFilter = ALL_JOBS, page: PageRequest = FIRST_PAGE) -> Page[JobView]:
         """A page of jobs, newest first unless something else is asked for. See `JobFilter` and `job_views.SORTABLE`."""
         with self._database.read() as connection:
             return find_jobs(connection, now, chosen, page)
+
+    def branched_at(self, job_id: str) -> set[int]:
+        """The steps whose checkpoints other jobs go on from."""
+        children = select(jobs.c.parent_step).where(jobs.c.parent == job_id, jobs.c.parent_step.is_not(None))
+        with self._database.read() as connection:
+            return set(connection.execute(children).scalars())
 
     # ---------------------------------------------------------------------------------------------------- submission
 
@@ -121,16 +115,11 @@ class Jobs:
             Conflict: the key was used for another request.
         """
         with self._database.write(now) as transaction:
-            found = None if idempotency_key is None else submitted_before(transaction, idempotency_key)
-            if found is not None:
-                return get_job(transaction.connection, found, now), False
-            require_project(transaction, spec.service.project)
             new = job_id or new_id("job")
-            if idempotency_key is not None and not remember(transaction, idempotency_key, new):
-                # two at once on PostgreSQL; this one waited for the other, which is committed now
-                found = submitted_before(transaction, idempotency_key)
-                assert found is not None
-                return get_job(transaction.connection, found, now), False
+            before = once_only(transaction, idempotency_key, new)
+            if before is not None:
+                return get_job(transaction.connection, before, now), False
+            require_project(transaction, spec.service.project)
             insert_job(transaction, new, spec, created_by, parent)
             return get_job(transaction.connection, new, now), True
 

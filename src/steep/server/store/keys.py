@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from steep.server.store.database import Database
 from steep.server.store.ids import hash_of, new_id, new_token
 from steep.server.store.paging import FIRST_PAGE, PageRequest, find
+from steep.server.store.repeats import Idempotency, once_only
 from steep.server.store.tables import key_use, keys, projects
 from steep.spec.api import KeyChange, KeyRequest, KeyUsage, KeyView, NewKey, Page
 from steep.spec.errors import Conflict, InvalidInput, NotFound
@@ -17,6 +18,8 @@ from steep.spec.errors import Conflict, InvalidInput, NotFound
 PREFIX = "steep_"
 SHOWN_LETTERS = len(PREFIX) + 6
 HOUR_SECONDS = 3600
+ANSWER_SECONDS = 600.0
+"""For so long a request whose answer was lost may be sent again to have it."""
 
 
 class Keys:
@@ -25,14 +28,29 @@ class Keys:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, request: KeyRequest, now: float) -> NewKey:
-        """A new key, with the secret that is shown this once.
+    def create(
+        self,
+        request: KeyRequest,
+        now: float,
+        *,
+        once: Idempotency | None = None,
+        letters: Callable[[str], str] | None = None,
+    ) -> NewKey:
+        """A new key, with the secret that is shown this once; the same request again, soon after, shows it again.
+
+        Args:
+            request: what it is to be.
+            now: the time.
+            once: names the request.
+            letters: makes those of a secret out of the key's id, the same ones again, which nobody can guess; by default
+                they are random.
 
         Raises:
             InvalidInput: there is no such project.
+            Conflict: the idempotency key was used for another request, or too long ago to show a secret again.
         """
-        secret = new_token(PREFIX)
         key_id = new_id("key")
+        secret = new_token(PREFIX) if letters is None else PREFIX + letters(key_id)
         row = {
             "id": key_id,
             "name": request.name,
@@ -44,6 +62,9 @@ class Keys:
             "expires_at": None if request.expires_in_seconds is None else now + request.expires_in_seconds,
         }
         with self._database.write(now) as transaction:
+            before = once_only(transaction, once, key_id)
+            if before is not None:
+                return _shown_again(_get(transaction.connection, before), letters, now)
             named = select(projects.c.name).where(projects.c.name == request.project)
             if request.project is not None and transaction.execute(named).one_or_none() is None:
                 raise InvalidInput(f"there is no project {request.project}", where="project")
@@ -133,6 +154,17 @@ class Keys:
             if row.hour // hours <= last:
                 counts[row.hour // hours - first] += row.count
         return KeyUsage(since=float(first * bucket_seconds), bucket_seconds=bucket_seconds, counts=tuple(counts))
+
+
+def _shown_again(view: KeyView, letters: Callable[[str], str] | None, now: float) -> NewKey:
+    """The answer that was lost. Much later, nobody waits for it any more."""
+    if letters is None or now - view.created_at > ANSWER_SECONDS:
+        raise Conflict(
+            "this request has made a key before, whose secret is not shown again",
+            where=view.id,
+            cure=f"If it was lost, `steep keys revoke {view.id}`, and make another one.",
+        )
+    return NewKey(**dict(view), secret=PREFIX + letters(view.id))
 
 
 def _get(connection: Connection, key_id: str) -> KeyView:

@@ -1,69 +1,19 @@
-"""New jobs, as rows; and the requests that made them, so that each makes one."""
+"""New jobs, as rows."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from sqlalchemy import insert, select
 
 from steep.server.store.database import Transaction
+from steep.server.store.repeats import Idempotency as Idempotency
 from steep.server.store.standings import columns_of, lock_job
-from steep.server.store.tables import idempotency, job_progress, job_specs, job_tags, jobs, projects
+from steep.server.store.tables import job_progress, job_specs, job_tags, jobs, projects
 from steep.spec.api import Outcome
-from steep.spec.errors import Conflict, InvalidSpec
+from steep.spec.errors import InvalidSpec
 from steep.spec.events import EventKind
 from steep.spec.job import JobSpec
 from steep.spec.states import Reason, State, begin
 
-
-@dataclass(frozen=True, slots=True)
-class Idempotency:
-    """Makes a repeated request answer as the first one did.
-
-    Args:
-        key: what the client calls the request.
-        request_hash: of what was asked; another request with the same key is refused.
-        scope: whose keys these are, such as a project's name.
-    """
-
-    key: str
-    request_hash: str
-    scope: str = ""
-
-
-def submitted_before(transaction: Transaction, wanted: Idempotency) -> str | None:
-    """Id of the job that this request made before, if it did.
-
-    Raises:
-        Conflict: the key was used for another request.
-    """
-    row = transaction.execute(
-        select(idempotency).where(idempotency.c.scope == f"jobs/{wanted.scope}", idempotency.c.key == wanted.key)
-    ).one_or_none()
-    if row is None:
-        return None
-    if row.request_hash != wanted.request_hash:
-        raise Conflict(
-            "this idempotency key was used for another request",
-            where="Idempotency-Key",
-            cure="Take a new key for a new request.",
-        )
-    found: str = row.response_id
-    return found
-
-
-def remember(transaction: Transaction, wanted: Idempotency, job_id: str) -> bool:
-    """Write down which job a request makes. False: another transaction was first, and is committed now."""
-    values = {
-        "scope": f"jobs/{wanted.scope}",
-        "key": wanted.key,
-        "request_hash": wanted.request_hash,
-        "response_id": job_id,
-        "created_at": transaction.now,
-    }
-    return transaction.put(idempotency, values, keep=True)
-
-        "freed_bytes": 0,
 
 def require_project(transaction: Transaction, name: str) -> None:
     """There must be such a project.
@@ -113,6 +63,7 @@ def insert_job(
         "work_seconds": 0.0,
         "cost": 0.0,
         "stored_bytes": 0,
+        "freed_bytes": 0,
         "outcome": Outcome(forgetting_budget=spec.evaluation.forgetting_budget).model_dump(mode="json"),
         "version": 0,
         **columns_of(begin(State.QUEUED, reason, detail, now)),
