@@ -77,7 +77,6 @@ class RunReports:
     def _append(self, report: Report) -> None:
         self._may_write()
         numbered = report.model_copy(update={"time": time.time(), "sequence": self._sequence})
-        self._sequence += 1
         line = numbered.model_dump_json(exclude_none=True).encode() + b"\n"
         whole = self._stream.seek(0, os.SEEK_END)
         with full_disk_stops(self._path):
@@ -87,6 +86,7 @@ class RunReports:
             except OSError:
                 self._stream.truncate(whole)  # half a line would swallow the next report
                 raise
+        self._sequence += 1  # not before: a number that was left out would be waited for for ever
 
     @staticmethod
     def _mend_torn_tail(path: Path) -> None:
