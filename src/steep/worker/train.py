@@ -16,6 +16,7 @@ from steep.worker.fingerprints import data_order, planned_lineage, spec_fingerpr
 from steep.worker.guard import Guard
 from steep.worker.mirroring import mirrored
 from steep.worker.records import RecordsEvaluations
+from steep.worker.untold import tell_untold
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -41,6 +42,7 @@ def work(context: Context) -> dict[str, Any]:
     while True:
         setup = training_setup(context, context.recipe)
         _set_foreign_aside(context, setup)
+        tell_untold(context.run, context.observer)
         step = max(setup.checkpoints.steps(), default=0)
         if not guard.acts(step):
             outcome = _train(context, setup)

@@ -1,0 +1,54 @@
+"""What a worker that was killed could not tell any more of its checkpoints, told by the next one.
+
+A checkpoint is committed a moment before that is reported, and deleted a moment before too. Whoever is killed in between leaves
+a catalog on the disk that differs from what a service knows.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steep.artifacts.rundir import RunDirectory
+from steep.spec.reports import CheckpointReport
+
+if TYPE_CHECKING:
+    from steep.train.observer import Observer
+
+
+def tell_untold(run: RunDirectory, observer: Observer) -> None:
+    """Report checkpoints that are there and were not told of, and those that were told of and are there no more."""
+    told = _told(run.reports_file)
+    catalog = run.catalog()
+    there = set(catalog.steps())
+    for one in catalog.list():
+        if one.step not in told:
+            observer.checkpoint(
+                CheckpointReport(
+                    step=one.step,
+                    event="saved",
+                    size_bytes=one.size_bytes,
+                    tokens_seen=one.tokens_seen,
+                    detail="by an earlier process",
+                )
+            )
+    for step in sorted(told - there):
+        observer.checkpoint(CheckpointReport(step=step, event="deleted", detail="by an earlier process, or set aside"))
+
+
+def _told(reports: Path) -> set[int]:
+    """Steps of checkpoints that are there according to the reports."""
+    steps: set[int] = set()
+    if not reports.exists():
+        return steps
+    with open(reports, "rb") as lines:
+        for line in lines:
+            if b'"checkpoint"' not in line or not line.endswith(b"\n"):
+                continue
+            report = json.loads(line)
+            if report["kind"] == "checkpoint" and report["event"] == "saved":
+                steps.add(report["step"])
+            elif report["kind"] == "checkpoint" and report["event"] == "deleted":
+                steps.discard(report["step"])
+    return steps
