@@ -23,7 +23,7 @@ from steep.server.failure import FailurePolicy
 from steep.server.loops.limits import LimitsLoop
 from steep.server.settings import Patience
 from steep.server.store.ids import new_id
-from steep.spec.api import JobChange, JobDetail
+from steep.spec.api import JobChange, JobDetail, ReportsRequest
 from steep.spec.events import EventKind
 from steep.spec.job import JobSpec
 from steep.spec.service import Limits
@@ -120,6 +120,30 @@ def test_an_attempt_that_was_submitted_unseen_is_not_started_twice(tmp_path: Pat
         place.service.bell.ring()
         assert place.wait(job, State.CANCELLED).attempts == 1
         assert place.is_said(job, "saved")
+
+
+def test_a_worker_that_was_heard_of_keeps_its_token_when_its_handle_was_never_written_down(
+    tmp_path: Path, backend: LocalBackend
+) -> None:
+    with serving(tmp_path, {"local": backend}, patience=PATIENT) as house:  # it dies before it writes the handle down
+        place = Place(house)
+        job = place.submit("steady")
+        devices = [state.device for state in backend.capacity().devices]
+        begun = place.store.attempts.begin(job, "local", devices, time.time(), lease_seconds=60)
+        names = tuple(device.id for device in devices)
+        handle = backend.submit(Order(job, 1, place.service.run(job).path, names, {"STEEP_ATTEMPT_TOKEN": begun.token}))
+
+        def hear() -> None:
+            place.store.attempts.record_reports(job, 1, begun.token, ReportsRequest(), time.time(), lease_seconds=60)
+
+        hear()
+    with serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT) as house:
+        place = Place(house)
+        wait_for(lambda: place.store.attempts.living()[0].handle == handle, 20)
+        hear()  # it is not fenced
+        place.store.jobs.request_stop(job, Reason.CANCEL_REQUESTED, "enough", time.time())
+        place.service.bell.ring()
+        assert place.wait(job, State.CANCELLED).attempts == 1
 
 
 def test_silence_is_no_failure_until_it_is_fenced(tmp_path: Path, backend: LocalBackend) -> None:

@@ -18,9 +18,10 @@ from steep.server.admission import resolve
 from steep.server.failure import Ending
 from steep.server.placement import Decisions, Placement, place
 from steep.server.service import Service
+from steep.server.store.attempts import Living
 from steep.server.waiting import OfferedDevice
 from steep.server.workersecrets import secrets_for_workers
-from steep.spec.errors import Conflict, InvalidInput, NotFound, SteepError
+from steep.spec.errors import Conflict, InvalidInput, NotFound, ServerUnavailable, SteepError
 from steep.spec.states import Reason
 
 log = logging.getLogger(__name__)
@@ -139,14 +140,29 @@ class Scheduler:
 
     def _mend(self) -> None:
         """Submit attempts again of which nobody knows whether they were."""
-        for attempt in self._store.attempts.living():
-            if (
-                attempt.handle is not None
-                or attempt.revoked_at is not None
-                or attempt.backend not in self._service.backends
-            ):
+        for attempt in self._store.attempts.living(without_handle=True):
+            if attempt.revoked_at is not None or attempt.backend not in self._service.backends:
                 continue
             log.warning("%s/%d was left without a handle; it is submitted again", attempt.job_id, attempt.number)
-            lease = self._service.settings.patience.lease
-            token = self._store.tokens.renew(attempt.job_id, attempt.number, self._service.now(), lease_seconds=lease)
-            self._submit(attempt.backend, attempt.job_id, attempt.number, token, attempt.devices)
+            try:
+                if attempt.worked_at is None:
+                    self._submit(
+                        attempt.backend, attempt.job_id, attempt.number, self._new_token(attempt), attempt.devices
+                    )
+                else:
+                    self._find(attempt)
+            except ServerUnavailable:
+                raise
+            except SteepError as error:
+                log.warning("%s/%d cannot be mended now: %s", attempt.job_id, attempt.number, error)
+
+    def _new_token(self, attempt: Living) -> str:
+        lease = self._service.settings.patience.lease
+        return self._store.tokens.renew(attempt.job_id, attempt.number, self._service.now(), lease_seconds=lease)
+
+    def _find(self, attempt: Living) -> None:
+        """Write down the handle of a worker that was heard of: it has begun, so asking for it again starts nothing."""
+        run = self._service.run(attempt.job_id).path
+        order = Order(attempt.job_id, attempt.number, run, attempt.devices)
+        handle = self._service.backends[attempt.backend].submit(order)
+        self._store.attempts.provisioned(attempt.job_id, attempt.number, handle, self._service.now())
