@@ -15,8 +15,9 @@ important are taken, of them those that began last, and none that is not needed.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -58,7 +59,7 @@ class Preemption(NamedTuple):
 
 @dataclass(slots=True)
 class Decisions:
-    """What to do. Jobs that are backing off are in none of them."""
+    """What to do. Jobs that are backing off are in none of them, nor are those that wait as is written down already."""
 
     placements: list[Placement] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
@@ -88,10 +89,30 @@ class _Spot:
 class _Chance(NamedTuple):
     """How a need can be met now: in all places that are large enough, one that has it free, that will have it, or most."""
 
-    spots: Collection[_Spot]
     fits: _Spot | None = None
     will_fit: _Spot | None = None
     best: _Spot | None = None
+
+
+@dataclass(slots=True)
+class _Asking:
+    """All who ask for the same: what was found for one of them holds for the next, until something changes.
+
+    Args:
+        need: what they ask for.
+        suited: by place, the devices that suit it.
+        spots: of these places, those that are large enough.
+        no_victims_up_to: jobs of this priority and below find nobody who must yield to them, and never will.
+        chance: how the need can be met, as long as that holds.
+        sentences: why they wait, by the number of jobs ahead.
+    """
+
+    need: Need
+    suited: list[tuple[Place, frozenset[int]]]
+    spots: dict[Place, _Spot]
+    no_victims_up_to: float
+    chance: _Chance | None = None
+    sentences: dict[int, str] = field(default_factory=dict)
 
 
 class _Round:
@@ -119,34 +140,36 @@ class _Round:
                 self._coming.add(number)
             else:
                 self._holders[number] = holder
-        self._suiting: dict[Need, list[tuple[Place, frozenset[int]]]] = {}
-        self._spots: dict[Need, dict[Place, _Spot]] = {}
-        self._chances: dict[Need, _Chance] = {}
-        self._sentences: dict[tuple[Need, int], str] = {}
-        self._lowest = min((job.priority for job in snapshot.running if not job.stopping), default=None)
-        self._no_victims: dict[Need, int] = {}  # the highest priority for which none were found; there are never more
+        self._limited = {name for name, project in self._projects.items() if project.is_limited}
+        self._lowest = min((job.priority for job in snapshot.running if not job.stopping), default=math.inf)
+        self._askings: dict[Need, _Asking] = {}
         self._decisions = Decisions()
 
     def decide(self) -> Decisions:
-        """Go through the queue once."""
+        """Go through the queue once. Of thousands nearly all ask for the same few things, and wait as they did before."""
+        asking_for: dict[tuple[int | None, str | None, str | None], _Asking] = {}
+        waits = self._decisions.waits
         for position, job in enumerate(queue_order(self._snapshot), 1):
-            need = need_of(job, self._has_gpus)
-            over = self._over_quota(job, need)
+            said = (job.gpu_count, job.gpu, job.location)
+            asking = asking_for.get(said)
+            if asking is None:
+                asking = asking_for[said] = self._asking(need_of(job, self._has_gpus))
+            over = self._over_quota(job, asking.need) if job.project in self._limited else None
             if over is not None:
-                self._wait(job, Reason.WAITING_FOR_QUOTA, over, position)
-            elif not self._try(job, need):
-                self._wait(job, Reason.WAITING_FOR_DEVICES, self._sentence(need, position), position)
+                reason, detail = Reason.WAITING_FOR_QUOTA, over
+            elif self._try(job, asking):
+                continue
+            else:
+                ahead = min(position - 1, NUM_COUNTED + 1)
+                reason, detail = Reason.WAITING_FOR_DEVICES, asking.sentences.get(ahead) or self._say(asking, ahead)
+            if detail != job.detail or reason != job.reason:
+                waits.append(Wait(job.id, reason, detail, position))
         return self._decisions
-
-    def _wait(self, job: WaitingJob, reason: Reason, detail: str, position: int) -> None:
-        self._decisions.waits.append(Wait(job.id, reason, detail, position))
 
     # --------------------------------------------------------------------------------------------------------- quotas
 
     def _over_quota(self, job: WaitingJob, need: Need) -> str | None:
-        project = self._projects.get(job.project)
-        if project is None:
-            return None
+        project = self._projects[job.project]
         gpus = need.size if need.kind == "gpu" else 0
         if project.quota_gpus is not None and gpus:
             if gpus > project.quota_gpus:
@@ -161,57 +184,52 @@ class _Round:
 
     # -------------------------------------------------------------------------------------------------------- devices
 
-    def _try(self, job: WaitingJob, need: Need) -> bool:
+    def _try(self, job: WaitingJob, asking: _Asking) -> bool:
         """Place a job; or else see to it that its devices come. Returns whether it was placed."""
-        chance = self._chance(need)
+        chance = asking.chance or self._look(asking)
         if chance.fits is not None:
-            self._lend(job, need, chance.fits)
+            self._lend(job, asking.need, chance.fits)
             return True
         if chance.will_fit is not None:
-            self._keep(chance.will_fit, need)
-        elif (spot := self._preempt(job, need, chance.spots)) is not None:
-            self._keep(spot, need)
+            self._keep(chance.will_fit, asking.need)
+        elif job.priority > asking.no_victims_up_to and (spot := self._preempt(job, asking)) is not None:
+            self._keep(spot, asking.need)
         elif chance.best is not None and self._snapshot.now - job.queued_at >= self._snapshot.patience_seconds:
-            self._keep(chance.best, need)
+            self._keep(chance.best, asking.need)
         return False
 
-    def _chance(self, need: Need) -> _Chance:
-        """How things stand for a need; looked at anew only after something has changed."""
-        if need not in self._chances:
-            spots = self._find(need)
-            fitting = [spot for spot in spots if len(spot.free) >= need.size]
-            if fitting:  # large room stays whole
-                self._chances[need] = _Chance(spots, fits=min(fitting, key=lambda spot: (len(spot.free), spot.place)))
-            else:
-                enough = [spot for spot in spots if spot.in_sight >= need.size]
-                some = [spot for spot in spots if spot.in_sight]
-                self._chances[need] = _Chance(
-                    spots,
-                    will_fit=max(enough, key=lambda spot: (len(spot.free), spot.place), default=None),
-                    best=max(some, key=lambda spot: (spot.in_sight, spot.place), default=None),
-                )
-        return self._chances[need]
+    def _asking(self, need: Need) -> _Asking:
+        if need not in self._askings:
+            suited = list(suiting(self._devices, need))
+            large = ((place, numbers) for place, numbers in suited if len(numbers) >= need.size)
+            spots = {place: self._spot(place, numbers) for place, numbers in large}
+            self._askings[need] = _Asking(need, suited, spots, self._lowest)
+        return self._askings[need]
 
-    def _find(self, need: Need) -> Collection[_Spot]:
-        if need not in self._spots:
-            large = ((place, numbers) for place, numbers in self._suited(need) if len(numbers) >= need.size)
-            self._spots[need] = {place: self._spot(place, numbers) for place, numbers in large}
-        return self._spots[need].values()
+    def _look(self, asking: _Asking) -> _Chance:
+        """How things stand for a need; looked at anew only after something has changed."""
+        need, spots = asking.need, asking.spots.values()
+        fitting = [spot for spot in spots if len(spot.free) >= need.size]
+        if fitting:  # large room stays whole
+            asking.chance = _Chance(fits=min(fitting, key=lambda spot: (len(spot.free), spot.place)))
+            return asking.chance
+        enough = [spot for spot in spots if spot.in_sight >= need.size]
+        some = [spot for spot in spots if spot.in_sight]
+        asking.chance = _Chance(
+            will_fit=max(enough, key=lambda spot: (len(spot.free), spot.place), default=None),
+            best=max(some, key=lambda spot: (spot.in_sight, spot.place), default=None),
+        )
+        return asking.chance
 
     def _spot(self, place: Place, numbers: frozenset[int]) -> _Spot:
         return _Spot(place, numbers, numbers & self._free, numbers & self._coming)
 
     def _has_changed(self, place: Place) -> None:
         """Devices of a place were lent, kept or asked back."""
-        self._chances.clear()
-        for spots in self._spots.values():
-            if place in spots:
-                spots[place] = self._spot(place, spots[place].all)
-
-    def _suited(self, need: Need) -> list[tuple[Place, frozenset[int]]]:
-        if need not in self._suiting:
-            self._suiting[need] = list(suiting(self._devices, need))
-        return self._suiting[need]
+        for asking in self._askings.values():
+            if place in asking.spots:
+                asking.chance = None
+                asking.spots[place] = self._spot(place, asking.spots[place].all)
 
     def _lend(self, job: WaitingJob, need: Need, spot: _Spot) -> None:
         chosen = heapq.nsmallest(need.size, spot.free)
@@ -233,15 +251,14 @@ class _Round:
 
     # ------------------------------------------------------------------------------------------------------ preemption
 
-    def _preempt(self, job: WaitingJob, need: Need, spots: Collection[_Spot]) -> _Spot | None:
+    def _preempt(self, job: WaitingJob, asking: _Asking) -> _Spot | None:
         """Ask lower jobs of one place to yield; returns that place as it is then, or nothing when it is enough nowhere."""
-        if self._lowest is None or job.priority <= max(self._lowest, self._no_victims.get(need, self._lowest)):
-            return None
         if len(self._decisions.preemptions) >= MAX_PREEMPTIONS:
             return None
-        options = [(victims, spot) for spot in spots if (victims := self._victims(job, need, spot))]
+        spots = asking.spots.values()
+        options = [(victims, spot) for spot in spots if (victims := self._victims(job, asking.need, spot))]
         if not options:
-            self._no_victims[need] = job.priority
+            asking.no_victims_up_to = job.priority
             return None
         victims, chosen = min(options, key=lambda option: (_harm(option[0]), option[1].place))
         yielding = {victim.id for victim in victims}
@@ -254,7 +271,7 @@ class _Round:
         for victim in victims:
             detail = f"yields to job {job.id}, whose priority is {job.priority} and not {victim.priority}"
             self._decisions.preemptions.append(Preemption(victim.id, job.id, detail))
-        return self._spots[need][chosen.place]
+        return asking.spots[chosen.place]
 
     def _victims(self, job: WaitingJob, need: Need, spot: _Spot) -> list[RunningJob]:
         lacking = need.size - spot.in_sight
@@ -282,15 +299,15 @@ class _Round:
 
     # -------------------------------------------------------------------------------------------------------- sentences
 
-    def _sentence(self, need: Need, position: int) -> str:
-        ahead = min(position - 1, NUM_COUNTED + 1)
-        if (need, ahead) not in self._sentences:
-            self._sentences[(need, ahead)] = self._missing(need) or f"waiting for {need}; {_ahead(ahead)}"
-        return self._sentences[(need, ahead)]
+    def _say(self, asking: _Asking, ahead: int) -> str:
+        sentence = self._missing(asking) or f"waiting for {asking.need}; {_ahead(ahead)}"
+        asking.sentences[ahead] = sentence
+        return sentence
 
-    def _missing(self, need: Need) -> str | None:
+    def _missing(self, asking: _Asking) -> str | None:
         """Why no wait will help, as things are."""
-        most = max((len(all_of_them) for _, all_of_them in self._suited(need)), default=0)
+        need = asking.need
+        most = max((len(all_of_them) for _, all_of_them in asking.suited), default=0)
         if most >= need.size:
             return None
         if most:

@@ -10,6 +10,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal, NamedTuple
 
 PATIENCE_SECONDS = 300.0
@@ -28,9 +29,9 @@ class WaitingJob(NamedTuple):
         location: None is anywhere.
         queued_at: since when it waits.
         not_before: it is backing off until then.
-    """
         reason: why it waits, as it was last written down.
         detail: the sentence beside it.
+    """
 
     id: str
     project: str
@@ -40,9 +41,9 @@ class WaitingJob(NamedTuple):
     location: str | None
     queued_at: float
     not_before: float
-
     reason: str = ""
     detail: str = ""
+
 
 class RunningJob(NamedTuple):
     """A job with a living attempt. Its devices are (backend, id). `stopping`: they will soon be free."""
@@ -76,6 +77,11 @@ class ProjectUse(NamedTuple):
     quota_jobs: int | None = None
     quota_stored_bytes: int | None = None
     stored_bytes: int = 0
+
+    @property
+    def is_limited(self) -> bool:
+        """It may not use all that there is."""
+        return (self.quota_gpus, self.quota_jobs, self.quota_stored_bytes) != (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,27 +143,44 @@ def queue_order(snapshot: Snapshot) -> list[WaitingJob]:
     used: dict[str, float] = defaultdict(float)
     for running in snapshot.running:
         used[running.project] += max(running.gpus, 1) / shares.get(running.project, 1.0)
-    lines: dict[int, dict[str, list[WaitingJob]]] = defaultdict(lambda: defaultdict(list))
+    lines: dict[tuple[int, str], list[WaitingJob]] = defaultdict(list)
+    now = snapshot.now
     for job in snapshot.waiting:
-        if not is_backing_off(job.not_before, snapshot.now):
-            lines[job.priority][job.project].append(job)
-    return [job for priority in sorted(lines, reverse=True) for job in _in_turns(lines[priority], shares, used)]
+        if job.not_before <= now or not is_backing_off(job.not_before, now):
+            lines[job.priority, job.project].append(job)
+    of_priority: dict[int, dict[str, list[WaitingJob]]] = defaultdict(dict)
+    for (priority, project), line in lines.items():
+        line.sort(key=_AGE, reverse=True)
+        of_priority[priority][project] = line
+    order: list[WaitingJob] = []
+    for priority in sorted(of_priority, reverse=True):
+        order.extend(_in_turns(of_priority[priority], shares, used))
+    return order
+
+
+_AGE = attrgetter("queued_at", "id")
 
 
 def _in_turns(
     lines: Mapping[str, list[WaitingJob]], shares: Mapping[str, float], used: dict[str, float]
 ) -> Iterator[WaitingJob]:
-    for line in lines.values():
-        line.sort(key=lambda job: (job.queued_at, job.id), reverse=True)
+    """The jobs of a priority; each line has its oldest job at its end."""
     heap = [(used[project], line[-1].queued_at, project) for project, line in lines.items()]
     heapq.heapify(heap)
-    while heap:
+    while len(heap) > 1:
         _, _, project = heap[0]
-        job = lines[project].pop()
+        line = lines[project]
+        job = line.pop()
         yield job
-        gpus = 1 if job.gpu_count is None else max(job.gpu_count, 1)
-        used[project] += gpus / shares.get(project, 1.0)
-        if lines[project]:
-            heapq.heapreplace(heap, (used[project], lines[project][-1].queued_at, project))
+        used[project] += _gpus(job) / shares.get(project, 1.0)
+        if line:
+            heapq.heapreplace(heap, (used[project], line[-1].queued_at, project))
         else:
             heapq.heappop(heap)
+    for _, _, project in heap:  # nobody is left to take turns with
+        used[project] += sum(map(_gpus, lines[project])) / shares.get(project, 1.0)
+        yield from reversed(lines[project])
+
+
+def _gpus(job: WaitingJob) -> int:
+    return 1 if job.gpu_count is None else max(job.gpu_count, 1)

@@ -72,26 +72,14 @@ class Queue:
 
         A new reason is an event; a sentence that tells another number of jobs ahead is none. Returns how many changed.
         """
-        changed = self._changed(waits)
-        for start in range(0, len(changed), _CHUNK):
+        changed = 0
+        for start in range(0, len(waits), _CHUNK):
             with self._database.write(now, durable=False) as transaction:
-                _write_waits(transaction, changed[start : start + _CHUNK])
-        return len(changed)
-
-    def _changed(self, waits: Sequence[Wait]) -> list[Wait]:
-        with self._database.read() as connection:
-            known = {
-                row.id: (row.reason, row.detail)
-                for row in connection.execute(
-                    select(jobs.c.id, jobs.c.reason, jobs.c.detail).where(jobs.c.state == str(State.QUEUED))
-                )
-            }
-        return [
-            wait for wait in waits if wait.job_id in known and known[wait.job_id] != (str(wait.reason), wait.detail)
-        ]
+                changed += _write_waits(transaction, waits[start : start + _CHUNK])
+        return changed
 
 
-def _write_waits(transaction: Transaction, waits: Sequence[Wait]) -> None:
+def _write_waits(transaction: Transaction, waits: Sequence[Wait]) -> int:
     wanted = {wait.job_id: wait for wait in waits}
     waiting = and_(jobs.c.id.in_(wanted), jobs.c.state == str(State.QUEUED), jobs.c.reason.not_in(map(str, HOLDS)))
     columns = (jobs.c.id, jobs.c.project, jobs.c.state, jobs.c.reason, jobs.c.detail, jobs.c.since, jobs.c.version)
@@ -99,6 +87,8 @@ def _write_waits(transaction: Transaction, waits: Sequence[Wait]) -> None:
     values = []
     for row in rows:
         wait = wanted[row.id]
+        if (row.reason, row.detail) == (str(wait.reason), wait.detail):
+            continue
         standing = advance(standing_of(row), State.QUEUED, wait.reason, wait.detail, transaction.now)
         values.append(
             {"row_id": row.id, "row_version": row.version, "version": row.version + 1, **columns_of(standing)}
@@ -109,12 +99,15 @@ def _write_waits(transaction: Transaction, waits: Sequence[Wait]) -> None:
         same = and_(jobs.c.id == bindparam("row_id"), jobs.c.version == bindparam("row_version"))
         names = ("state", "reason", "detail", "since", "version")
         transaction.execute(update(jobs).where(same).values({name: bindparam(name) for name in names}), values)
+    return len(values)
 
 
 def _waiting(connection: Connection) -> list[WaitingJob]:
-    columns = [jobs.c[name] for name in WaitingJob._fields]
+    """Rows as the driver gives them, since there may be thousands: these columns are the same in the database and here."""
     queued = and_(jobs.c.state == str(State.QUEUED), jobs.c.reason.not_in(map(str, HOLDS)))
-    return list(map(WaitingJob._make, connection.execute(select(*columns).where(queued)).all()))
+    found = connection.execute(select(*(jobs.c[name] for name in WaitingJob._fields)).where(queued))
+    assert found.cursor is not None
+    return list(map(WaitingJob._make, found.cursor.fetchall()))
 
 
 def _running(connection: Connection) -> list[RunningJob]:
