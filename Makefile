@@ -1,5 +1,5 @@
 # One-word commands. The first of them makes .venv and installs into it; nothing else is touched.
-.PHONY: demo test lint format docs results bench bench-gpu pins clean
+.PHONY: demo test lint format docs results bench bench-gpu chaos load pins clean
 
 SHELL  := /bin/sh
 PYTHON  = $(firstword $(foreach each,python3 python3.13 python3.12 python3.11,$(shell \
@@ -36,6 +36,14 @@ bench: .venv/.installed-dev
 
 bench-gpu: .venv/.installed-dev
 	$(IN) benchmarks/gpu.py
+
+# Two hundred faults at random moments, on SQLite and on PostgreSQL where it is installed; a tenth of it is in make test.
+chaos: .venv/.installed-dev
+	$(IN) -m benchmarks.chaos
+
+# One server with 10,000 queued jobs and 500 workers that report; takes a minute and a half.
+load: .venv/.installed-dev
+	$(IN) -m benchmarks.load
 
 pins: .venv/.installed-dev
 	$(IN) scripts/pin.py > .venv/constraints.new && mv .venv/constraints.new constraints.txt

@@ -32,6 +32,7 @@ class Databases:
     kind: str
     directory: Path
     socket: Path | None = None
+    server: PostgreSQL | None = None
     _numbers: Iterator[int] = field(default_factory=count)
 
     def new(self) -> str:
@@ -129,6 +130,18 @@ def postgresql_databases() -> Iterator[Databases]:
             "--no-sync",
         ]
         subprocess.run(initialised, check=True, timeout=_START_SECONDS, **options)  # type: ignore[call-overload]
+        server = PostgreSQL(programs, home, options)
+        try:
+            server.start()
+            yield Databases("postgresql", Path(own), home, server)
+        finally:
+            server.end()
+
+
+class PostgreSQL:
+    """A server on a socket in its home, which can be ended and started again; what was committed is there then."""
+
+    def __init__(self, programs: Path, home: Path, options: dict[str, object]) -> None:
         settings = (
             "listen_addresses=",
             "fsync=off",
@@ -136,35 +149,35 @@ def postgresql_databases() -> Iterator[Databases]:
             "shared_buffers=32MB",
             "log_min_messages=panic",
         )
-        arguments = [programs / "postgres", "-D", home / "data", "-k", home]
+        self._command = [programs / "postgres", "-D", home / "data", "-k", home]
         for setting in settings:
-            arguments += ["-c", setting]
-        server = subprocess.Popen(arguments, **options)  # type: ignore[call-overload]
-        try:
-            databases = Databases("postgresql", Path(own), home)
-            _wait_for(databases, server)
-            yield databases
-        finally:
-            server.send_signal(signal.SIGQUIT)  # at once; nothing of it is kept
-            server.wait(timeout=_START_SECONDS)
+            self._command += ["-c", setting]
+        self._options = options
+        self._url = f"postgresql://steep@/postgres?host={home}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._process: subprocess.Popen[bytes] = subprocess.Popen(self._command, **self._options)  # type: ignore[call-overload]
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                psycopg.connect(self._url).close()
+                return
+            except psycopg.OperationalError:
+                assert self._process.poll() is None, "PostgreSQL ended at once"
+                assert time.monotonic() < deadline, "PostgreSQL did not start in time"
+                time.sleep(0.05)
+
+    def end(self) -> None:
+        """End it at once, as a crash would."""
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(timeout=_START_SECONDS)
 
 
 def _place() -> Path | None:
     """In memory where the system has a place for that: these databases are many, and none outlives its tests."""
     memory = Path("/dev/shm")
     return memory if os.access(memory, os.W_OK) else None
-
-
-def _wait_for(databases: Databases, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            psycopg.connect(databases.url("postgres")).close()
-            return
-        except psycopg.OperationalError:
-            assert server.poll() is None, "PostgreSQL ended at once"
-            assert time.monotonic() < deadline, "PostgreSQL did not start in time"
-            time.sleep(0.05)
 
 
 def _programs() -> Path | None:
