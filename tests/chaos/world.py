@@ -185,7 +185,8 @@ def world(kind: str, seed: int, directory: Path) -> Iterator[World]:
         )  # fmt: skip
         stack.callback(made.end)
         environment = {
-            **os.environ, **variables, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}", "OMP_NUM_THREADS": "1", JOURNAL: str(made.journal),
+            **os.environ, **variables,
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}", "OMP_NUM_THREADS": "1", JOURNAL: str(made.journal),
             "XDG_CONFIG_HOME": str(directory / "config"), "STEEP_CACHE": str(directory / "cache"),
         }  # fmt: skip
         made.data.mkdir()
