@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, literal, select, tuple_
 
 from steep.spec.api import Page
 from steep.spec.errors import InvalidInput
@@ -26,6 +26,7 @@ class PageRequest:
         sort_by: name of a field; each list says which ones it knows. None is its own order.
         descending: largest, or latest, first. None: as is usual for that field.
         include_total: count all rows of the list too.
+        after: id of a row, see `find`; the page begins behind it, wherever that row is now.
     """
 
     page: int = 1
@@ -33,6 +34,7 @@ class PageRequest:
     sort_by: str | None = None
     descending: bool | None = None
     include_total: bool = False
+    after: str | int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,11 @@ def find(
         query: all rows of the list, unordered.
         page: which page.
         sortable: columns by the names that one may sort by; the first is the list's own order.
-        tie: decides between rows that are equal in that, so that none is on two pages; unique.
+        tie: decides between rows that are equal in that, so that none is on two pages; unique. It is a row's id.
         count: counts the rows of the list; by default made of the query, with all that it joins.
 
     Raises:
-        InvalidInput: there is no such page, or no such field.
+        InvalidInput: there is no such page, no such field, or no row of that id.
     """
     if page.page < 1 or not 1 <= page.page_size <= MAX_PAGE_SIZE:
         raise InvalidInput(
@@ -86,6 +88,8 @@ def find(
         raise InvalidInput(f"cannot sort by {name!r}", where="sort_by", cure=f"Choose among {', '.join(sortable)}.")
     column = sortable[name]
     descending = name.endswith(("_at", "priority", "time")) if page.descending is None else page.descending
+    if page.after is not None:
+        query = query.where(_beyond(connection, column, tie, page.after, descending))
     order = column.desc() if descending else column.asc()
     if getattr(column, "nullable", True):  # where no row is without a value, an index gives the order
         order = order.nulls_last()
@@ -97,6 +101,19 @@ def find(
         counted = select(func.count()).select_from(query.subquery()) if count is None else count
         total = connection.execute(counted).scalar_one()
     return Found(rows[: page.page_size], len(rows) > page.page_size, total)
+
+
+def _beyond(
+    connection: Connection, column: ColumnElement[Any], tie: ColumnElement[Any], after: str | int, descending: bool
+) -> ColumnElement[bool]:
+    """Whether a row comes behind the one of an id, in a column that has no empty places."""
+    if column is tie:
+        return tie < after if descending else tie > after
+    value = connection.execute(select(column).where(tie == after)).scalar_one_or_none()
+    if value is None:
+        raise InvalidInput(f"there is no {after}", where="after", cure="Take the id of an item of an earlier answer.")
+    this, last = tuple_(column, tie), tuple_(literal(value, column.type), literal(after, tie.type))
+    return this < last if descending else this > last
 
 
 def containing(column: ColumnElement[Any], text: str) -> ColumnElement[bool]:
