@@ -13,6 +13,10 @@ from starlette.types import Lifespan
 from steep import __version__
 from steep.server import probes
 from steep.server.audit import AuditTrail
+from steep.server.openai.errors import tell_errors
+from steep.server.openai.pool import Pool
+from steep.server.openai.router import UPLOAD_PATH
+from steep.server.openai.router import router as openai
 from steep.server.problems import tell_problems
 from steep.server.routes import (
     attempts,
@@ -47,7 +51,8 @@ def make_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         on_start()
         try:
-            yield
+            async with Pool(service) as app.state.pool:
+                yield
         finally:
             await asyncio.to_thread(on_end)
 
@@ -56,7 +61,8 @@ def make_app(
     app.state.guard = Guard(service.settings.bounds)
     tell_problems(app)
     app.add_middleware(AuditTrail, service=service)
-    app.add_middleware(Shield, bounds=service.settings.bounds, upload_paths=frozenset({f"{BASE}/files"}))
+    app.add_middleware(Shield, bounds=service.settings.bounds, upload_paths=frozenset({f"{BASE}/files", UPLOAD_PATH}))
+    tell_errors(app)
     return app
 
 
@@ -76,6 +82,7 @@ def routed_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     for noun in NOUNS:
         api.include_router(noun.router)
     app.include_router(api)
+    app.include_router(openai)
     app.include_router(probes.router)
     return app
 

@@ -1,0 +1,68 @@
+"""Models that complete prompts: the base that comes with Steep, and what jobs have made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from fastapi.responses import Response
+
+from steep.server.auth import Caller, Here, Member, Viewer
+from steep.server.openai.errors import errors
+from steep.server.openai.lists import ProjectHeader, projects_of
+from steep.server.openai.names import checkpoint_name, export_name, find_model, packaged_model
+from steep.server.openai.shapes import Deleted, ListAnswer, ModelObject
+from steep.server.routes.answers import answer
+from steep.server.service import Service
+from steep.server.store.job_views import JobFilter
+from steep.server.store.paging import PageRequest
+from steep.spec.errors import Forbidden
+from steep.spec.states import State
+
+router = APIRouter(prefix="/models", tags=["openai"])
+
+MOST_JOBS = 200
+
+Name = Annotated[str, Path(description="`tiny-base`, `ft:JOB` or `ft:JOB:step-N`.", max_length=300)]
+
+
+@router.get("", summary="List models", response_model=ListAnswer[ModelObject], responses=errors())
+def list_models(here: Here, caller: Viewer, project: ProjectHeader = None) -> Response:
+    """Exports and checkpoints of jobs that have succeeded, the newest 200 jobs first. Checkpoints of others can be retrieved
+    and used too."""
+    models = tuple(_models(here, caller, project))
+    return answer(ListAnswer(data=models, first_id=models[0].id, last_id=models[-1].id))
+
+
+@router.get("/{model:path}", summary="A model", response_model=ModelObject, responses=errors(404))
+def retrieve(here: Here, caller: Viewer, model: Name) -> Response:
+    """Whose it is, and since when."""
+    found = find_model(here, caller, model)
+    return answer(ModelObject(id=found.name, created=int(found.created_at), owned_by=found.owner))
+
+
+@router.delete("/{model:path}", summary="Models are deleted elsewhere", response_model=Deleted, responses=errors(404))
+def delete(here: Here, caller: Member, model: Name) -> Response:
+    """Always refused: an export goes with its job, and a checkpoint is deleted below `/api/v1`, where it tells what it frees."""
+    found = find_model(here, caller, model)
+    cure = "It comes with Steep."
+    if found.step is not None:
+        cure = f"`steep checkpoints delete {found.directory.name} {found.step}` deletes the checkpoint."
+    elif found.name.startswith("ft:"):
+        cure = f"`steep jobs delete {found.directory.parent.name}` deletes the job and all that it has made."
+    raise Forbidden("models cannot be deleted here", where="model", cure=cure)
+
+
+def _models(here: Service, caller: Caller, project: str | None) -> Iterator[ModelObject]:
+    base = packaged_model()
+    yield ModelObject(id=base.name, created=int(base.created_at), owned_by=base.owner)
+    chosen = JobFilter((State.SUCCEEDED,), projects=projects_of(caller, project))
+    jobs = here.store.jobs.list(here.now(), chosen, PageRequest(page_size=MOST_JOBS)).items
+    for job in jobs:
+        if job.outcome.has_export:
+            created = int(job.ended_at or job.created_at)
+            yield ModelObject(id=export_name(job.id), created=created, owned_by=job.project)
+        for one in here.store.checkpoints.list(job.id).items:
+            name = checkpoint_name(job.id, one.step)
+            yield ModelObject(id=name, created=int(one.created_at), owned_by=job.project)

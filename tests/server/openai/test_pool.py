@@ -1,0 +1,152 @@
+"""Models in memory: begun when asked for, a few at a time, ended when nobody asks, and with the server."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import psutil
+import pytest
+from openai import OpenAI
+from tests.server.openai.clients import openai_client
+from tests.server.serving import ServerProcess, Serving, serving, wait_for
+
+from steep.server.openai import names
+from steep.server.settings import Completing
+
+LONG: dict[str, Any] = {
+    "model": "tiny-base",
+    "prompt": ["a", "b", "c", "d"],
+    "n": 16,
+    "max_tokens": 400,
+    "temperature": 2,
+}
+SHORT: dict[str, Any] = {"model": "tiny-base", "prompt": "The function", "max_tokens": 3, "temperature": 0}
+
+
+def models() -> list[psutil.Process]:
+    """Processes of this one that hold a model."""
+    children = psutil.Process().children(recursive=True)
+    return [one for one in children if "steep.worker.completions" in " ".join(cmdline(one))]
+
+
+def cmdline(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        few = Completing(models=1, waiting=1, idle_seconds=4.0)
+        with serving(tmp_path_factory.mktemp("pool"), completing=few) as house:
+            yield house
+    assert models() == []  # they end with the server
+
+
+@pytest.fixture(scope="module")
+def client(house: Serving) -> Iterator[OpenAI]:
+    with openai_client(house.address, house.key("member")) as client:
+        yield client
+
+
+def test_requests_wait_for_one_another_and_too_many_are_sent_away(client: OpenAI) -> None:
+    with client.completions.create(**LONG, stream=True) as long:
+        next(iter(long))
+        answers: list[str] = []
+        waiting = threading.Thread(target=lambda: answers.append(client.completions.create(**SHORT).choices[0].text))
+        waiting.start()
+        time.sleep(0.3)
+        with pytest.raises(openai.RateLimitError) as error:
+            client.completions.create(**SHORT)
+        assert int(error.value.response.headers["retry-after"]) > 0
+        assert error.value.type == "rate_limit_error"
+        assert not answers
+    waiting.join(20)  # who hangs up gives way: all of the long one would take minutes
+    assert answers == [client.completions.create(**SHORT).choices[0].text]
+    assert len(models()) == 1
+
+
+def test_a_client_that_hangs_up_without_a_stream_gives_way_too(client: OpenAI) -> None:
+    with pytest.raises(openai.APITimeoutError):
+        client.with_options(timeout=1).completions.create(**LONG)
+    begun = time.monotonic()
+    client.completions.create(**SHORT)
+    assert time.monotonic() - begun < 15
+
+
+def test_a_process_that_dies_is_told_of_and_another_takes_its_place(client: OpenAI) -> None:
+    client.completions.create(**SHORT)
+    (before,) = models()
+    with client.completions.create(**LONG, stream=True) as long:
+        next(iter(long))
+        before.send_signal(signal.SIGKILL)
+        with pytest.raises(openai.APIError, match="has ended"):
+            list(long)
+    client.completions.create(**SHORT)
+    (after,) = models()
+    assert after != before
+
+
+def test_the_one_that_waits_longest_makes_room_and_one_in_use_does_not(
+    client: OpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(names.PACKAGED / "tiny-base", other)
+    find = names.find_model
+
+    def with_other(here: Any, caller: Any, name: str) -> names.Model:
+        return names.Model(name, 0.0, "default", "default", other) if name == "other" else find(here, caller, name)
+
+    monkeypatch.setattr("steep.server.openai.completions.find_model", with_other)
+    client.completions.create(**SHORT)
+    (before,) = models()
+    with client.completions.create(**LONG, stream=True) as long:
+        next(iter(long))
+        with pytest.raises(openai.RateLimitError, match="room for no more"):
+            client.completions.create(**{**SHORT, "model": "other"})
+    wait_for(lambda: client.completions.create(**SHORT), 20)
+    client.completions.create(**{**SHORT, "model": "other"})
+    (after,) = models()
+    assert after != before
+    assert str(other) in cmdline(after)
+
+
+def test_a_model_that_does_not_load_says_why(client: OpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = names.Model("broken", 0.0, "default", "default", tmp_path)
+    monkeypatch.setattr("steep.server.openai.completions.find_model", lambda *_: broken)
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError, match=r"model: holds no weights\. Give the directory") as error:
+            client.completions.create(**{**SHORT, "model": "broken", "stream": stream})
+        assert str(tmp_path) not in str(error.value)
+
+
+def test_a_model_that_nobody_asks_for_is_let_go(client: OpenAI) -> None:
+    client.completions.create(**SHORT)
+    assert models()
+    wait_for(lambda: not models(), 20)
+
+
+@pytest.mark.slow
+def test_models_die_with_a_server_that_is_killed(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "data", tmp_path, ("--cold",))
+    server.start()
+    with server.client() as steep:
+        key = steep.keys.create("one's", role="member").secret
+    with openai_client(server.address, key) as client, client.completions.create(**LONG, stream=True) as long:
+        next(iter(long))
+        assert server.process is not None
+        children = psutil.Process(server.process.pid).children()
+        held = [one for one in children if "steep.worker.completions" in cmdline(one)]
+        assert held
+        server.end(signal.SIGKILL)
+    wait_for(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in held), 20)
