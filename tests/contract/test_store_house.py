@@ -82,6 +82,27 @@ def test_pages_hold_each_job_once_in_any_order(store: Store) -> None:
             store.jobs.list(0.0, page=wrong)
 
 
+def test_a_list_is_read_on_behind_a_row_whatever_came_meanwhile(store: Store) -> None:
+    for number in range(7):
+        submitted(store, float(number // 3), f"job-{number}")
+    for descending in (False, True):
+        whole = [job.id for job in store.jobs.list(0.0, page=PageRequest(descending=descending)).items]
+        found: list[str] = []
+        while True:
+            asked = PageRequest(page_size=2, descending=descending, after=found[-1] if found else None)
+            page = store.jobs.list(0.0, page=asked)
+            found += [job.id for job in page.items]
+            submitted(store, 5.0 if descending else -5.0, "in-front")
+            if not page.has_more:
+                break
+        assert found == whole
+    last = store.events.last_id()
+    behind = store.events.list(PageRequest(sort_by="id", descending=True, after=last - 1, page_size=2)).items
+    assert [event.id for event in behind] == [last - 2, last - 3]
+    with pytest.raises(InvalidInput, match="there is no job-unknown"):
+        store.jobs.list(0.0, page=PageRequest(after="job-unknown"))
+
+
 def test_a_total_counts_what_was_asked_for(store: Store) -> None:
     for number in range(5):
         store.jobs.submit(spec(more={"tags": ["x"] if number < 2 else []}), 0.0)

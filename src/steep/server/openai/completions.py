@@ -19,7 +19,7 @@ from steep.server.openai.pool import Pool
 from steep.server.openai.shapes import Completion, CompletionOrder
 from steep.server.routes.answers import Documented, answer
 
-router = APIRouter(prefix="/completions", tags=["openai"])
+router = APIRouter(prefix="/completions", tags=["openai_completions"])
 
 _LOOK_SECONDS = 0.5
 _STREAM: Documented = {200: {"model": Completion, "content": {"text/event-stream": {"schema": {"type": "string"}}}}}

@@ -20,7 +20,7 @@ from steep.server.uploads import receive, remove_file
 from steep.spec.api import FileView
 from steep.spec.errors import InvalidInput
 
-router = APIRouter(prefix="/files", tags=["openai"])
+router = APIRouter(prefix="/files", tags=["openai_files"])
 
 PURPOSE = "fine-tune"
 

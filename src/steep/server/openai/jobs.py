@@ -23,7 +23,7 @@ from steep.server.store.submissions import Idempotency
 from steep.server.submission import order
 from steep.spec.errors import InvalidInput, InvalidSpec
 
-router = APIRouter(prefix="/fine_tuning/jobs", tags=["openai"])
+router = APIRouter(prefix="/fine_tuning/jobs", tags=["openai_jobs"])
 
 Job = Annotated[str, Path(description="Id of a job.", max_length=100)]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]

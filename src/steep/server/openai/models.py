@@ -20,7 +20,7 @@ from steep.server.store.paging import PageRequest
 from steep.spec.errors import Forbidden
 from steep.spec.states import State
 
-router = APIRouter(prefix="/models", tags=["openai"])
+router = APIRouter(prefix="/models", tags=["openai_models"])
 
 MOST_JOBS = 200
 
