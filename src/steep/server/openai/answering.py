@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from steep.server.openai.errors import as_event
-from steep.server.openai.shapes import Completion, CompletionChoice, CompletionOrder, Logprobs, Usage
+from steep.server.openai.shapes import CompletionAnswer, CompletionChoice, CompletionOrder, Logprobs, Usage
 from steep.server.problems import problem_of
 from steep.spec.completions import MAX_ROWS, Done, Piece, TokenScore, Write
 from steep.spec.errors import InvalidInput, SteepError
@@ -61,7 +61,7 @@ class Answering:
         self._wanted = wanted
         self._letters: dict[int, int] = {}
 
-    async def whole(self, pieces: Pieces) -> Completion:
+    async def whole(self, pieces: Pieces) -> CompletionAnswer:
         """All of it."""
         choices: dict[int, CompletionChoice] = {}
         usage = None
@@ -95,8 +95,8 @@ class Answering:
     def _event(self, said: Piece | Done) -> bytes:
         return _line(self._answer([self._choice(said)] if isinstance(said, Piece) else [], None))
 
-    def _answer(self, choices: Sequence[CompletionChoice], usage: Usage | None) -> Completion:
-        return Completion(
+    def _answer(self, choices: Sequence[CompletionChoice], usage: Usage | None) -> CompletionAnswer:
+        return CompletionAnswer(
             id=self._id, created=self._created, model=self._wanted.model, choices=tuple(choices), usage=usage
         )
 
@@ -164,5 +164,5 @@ def _joined(before: CompletionChoice | None, more: CompletionChoice) -> Completi
     return more.model_copy(update={"text": before.text + more.text, "logprobs": logprobs})
 
 
-def _line(answer: Completion) -> bytes:
+def _line(answer: CompletionAnswer) -> bytes:
     return f"data: {answer.model_dump_json()}\n\n".encode()

@@ -16,13 +16,15 @@ from steep.server.openai.answering import Answering, Pieces, order_of
 from steep.server.openai.errors import errors
 from steep.server.openai.names import find_model
 from steep.server.openai.pool import Pool
-from steep.server.openai.shapes import Completion, CompletionOrder
+from steep.server.openai.shapes import CompletionAnswer, CompletionOrder
 from steep.server.routes.answers import Documented, answer
 
 router = APIRouter(prefix="/completions", tags=["openai_completions"])
 
 _LOOK_SECONDS = 0.5
-_STREAM: Documented = {200: {"model": Completion, "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+_STREAM: Documented = {
+    200: {"model": CompletionAnswer, "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+}
 
 
 def pool_of(request: Request) -> Pool:
@@ -34,7 +36,7 @@ def pool_of(request: Request) -> Pool:
 Models = Annotated[Pool, Depends(pool_of)]
 
 
-@router.post("", summary="Complete prompts", response_model=Completion, responses={**_STREAM, **errors(404, 409)})
+@router.post("", summary="Complete prompts", response_model=CompletionAnswer, responses={**_STREAM, **errors(404, 409)})
 async def complete(here: Here, caller: Member, request: Request, models: Models, wanted: CompletionOrder) -> Response:
     """With a job's export (`ft:JOB`), one of its checkpoints (`ft:JOB:step-N`), or `tiny-base`. The first request loads the
     model, which takes some seconds. With `stream`, text comes as it is written (server-sent events)."""
@@ -56,7 +58,7 @@ async def complete(here: Here, caller: Member, request: Request, models: Models,
     )
 
 
-async def _unless_gone(request: Request, answering: Answering, pieces: Pieces) -> Completion:
+async def _unless_gone(request: Request, answering: Answering, pieces: Pieces) -> CompletionAnswer:
     """The whole answer; nothing more is written for a client that has hung up."""
     writing = asyncio.create_task(answering.whole(pieces))
     try:

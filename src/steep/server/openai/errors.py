@@ -37,8 +37,9 @@ _WORDS = {
 
 def errors(*statuses: int) -> Documented:
     """What the OpenAPI document says of what may go wrong."""
-    usual = {400, 401, 403, 429, 503}
-    return {status: {"description": _WORDS[status], "model": ErrorAnswer} for status in sorted({*usual, *statuses})}
+    told = sorted({400, 401, 403, 429, 503, *statuses})
+    documented: Documented = {status: {"description": _WORDS[status], "model": ErrorAnswer} for status in told}
+    return documented | {"default": {"description": "Whatever else goes wrong.", "model": ErrorAnswer}}
 
 
 def error_of(problem: Problem) -> ErrorAnswer:

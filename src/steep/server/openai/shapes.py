@@ -259,7 +259,7 @@ class Usage(_Answer):
     total_tokens: int
 
 
-class Completion(_Answer):
+class CompletionAnswer(_Answer):
     """Texts that go on from prompts; in a stream, parts of them."""
 
     id: str
