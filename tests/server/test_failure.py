@@ -167,3 +167,12 @@ def test_every_verdict_is_one_that_the_table_allows_and_says_why(earlier, ending
         assert isinstance(verdict, Cancel)
     elif ending.exit_code == 0:
         assert verdict == Succeed()
+
+
+def test_who_asked_is_named_beside_what_the_worker_said():
+    history = History(asked=Reason.PAUSE_REQUESTED, asked_words="paused by Ada")
+    stopped = Ending(3, Problem(title="stopped at step 7", status=500, code="stopped"))
+    assert decide(history, stopped) == Requeue(Reason.HELD_BY_USER, "paused by Ada: stopped at step 7")
+    assert decide(History(asked=Reason.CANCEL_REQUESTED, asked_words="cancelled by Ada"), stopped) == Cancel(
+        "cancelled by Ada"
+    )

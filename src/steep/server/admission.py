@@ -27,6 +27,9 @@ UPLOADED = "steep://files/"
 PACKAGED = Path(__file__).resolve().parents[1] / "data"  # the tiny base that comes with Steep
 BASE_FIELD = "base.model"
 _UPLOAD = "Upload the file, or have the operator start the server with --private-urls."
+_SUBMIT = "`steep jobs submit --upload` uploads text that lies where you are; or have the operator name a directory above it with --root."
+_TEXT = ("corpus.", "replay.", "evaluation.general.")
+"""Fields for which an upload can stand."""
 _WILDCARD = re.compile(r"[*?\[]")
 _HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?(@[\w./-]+)?$")
 
@@ -106,7 +109,7 @@ def _below_a_root(path: str, field: str, roots: tuple[Path, ...]) -> None:
         raise InvalidSpec(
             "lies on the server, and outside of what jobs may read there",
             where=field,
-            cure="Upload it (`steep files upload`), or have the operator name a directory above it with --root.",
+            cure=_SUBMIT if field.startswith(_TEXT) else "Have the operator name a directory above it with --root.",
         )
 
 

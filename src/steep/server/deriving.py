@@ -8,6 +8,7 @@ from typing import Any
 from steep.artifacts.lineage import branch, rollback
 from steep.server.admission import admit, resolve
 from steep.server.auth import Caller
+from steep.server.copies import with_store
 from steep.server.service import Service
 from steep.server.store.ids import new_id
 from steep.server.store.submissions import Idempotency
@@ -52,7 +53,9 @@ def branch_job(
     admit(spec, service)
     service.store.checkpoints.require_sound(job_id, request.step)
     new = new_id("job")
-    made = branch(service.run(job_id), request.step, service.settings.run_directory(new), resolve(spec, service))
+    made = branch(
+        service.run(job_id), request.step, service.settings.run_directory(new), _for_worker(spec, service, new)
+    )
     try:
         view = order(service, caller, spec, idempotency_key=idempotency_key, parent=(job_id, request.step), job_id=new)
     except BaseException:
@@ -79,6 +82,10 @@ def rollback_job(service: Service, caller: Caller, job_id: str, step: int) -> Jo
     service.store.jobs.release(job_id, service.now(), f"goes on from step {step}, by {caller.key.name}")
     service.bell.ring()
     return service.store.jobs.get(job_id, service.now())
+
+
+def _for_worker(spec: JobSpec, service: Service, job_id: str) -> JobSpec:
+    return with_store(resolve(spec, service), service, job_id)
 
 
 def _undo(service: Service, job_id: str) -> None:

@@ -172,15 +172,16 @@ class History:
     Args:
         endings: of the job's earlier attempts, oldest first.
         asked: why the job was told to stop, if it was: a reason of `stopping`.
-        asked_words: the sentence beside it: who asked, or what is reached.
         max_attempts: failed attempts at most.
+        policy: how patient the service is.
+        asked_words: the sentence beside `asked`: who asked, or what is reached.
     """
 
     endings: Sequence[Ending] = ()
     asked: Reason | None = None
-    asked_words: str = ""
     max_attempts: int = 10
     policy: FailurePolicy = field(default_factory=FailurePolicy)
+    asked_words: str = ""
 
 
 def decide(history: History, ending: Ending) -> Verdict:

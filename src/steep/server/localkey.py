@@ -7,11 +7,14 @@ user's config too, unless that names another server.
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from steep.client.config import Settings, config_file, read_config, write_config
 from steep.server.service import Service
 from steep.spec.api import KeyRequest
 from steep.spec.errors import InvalidInput
+
+_LOOPBACK = dict.fromkeys(("127.0.0.1", "::1", "localhost"), "localhost")
 
 
 def ensure_key(service: Service, *, for_user: bool) -> Path:
@@ -31,11 +34,20 @@ def ensure_key(service: Service, *, for_user: bool) -> Path:
         return own
     config = config_file()
     known = _read(config)
+    opens = None if known is None else _opens(known, service)
     if known is not None and known.server != settings.server:
-        return own
-    if known is None or _opens(known, service) is None:
+        if opens is None or not _same_machine(known.server, settings.server):
+            return own
+        _write(config, opens)  # this server, which listened at another port before
+    elif opens is None:
         _write(config, settings)
     return config
+
+
+def _same_machine(one: str, other: str) -> bool:
+    """Whether two addresses differ in no more than the port; all that this machine calls itself are one."""
+    hosts = {_LOOPBACK.get(host or "", host) for host in (urlsplit(one).hostname, urlsplit(other).hostname)}
+    return len(hosts) == 1
 
 
 def _good(path: Path, service: Service) -> Settings | None:

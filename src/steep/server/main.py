@@ -12,6 +12,7 @@ from steep.server.limits import Prices
 from steep.server.mail import MailServer
 from steep.server.settings import Patience, Scrubbing, ServerSettings
 from steep.spec.errors import EXIT_DONE, EXIT_FAILED, InvalidInput, SteepError
+from steep.spec.load import is_remote
 from steep.spec.units import parse_bytes, parse_seconds
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         help="jobs may read files of this machine below it",
     )
     add("--private-urls", action="store_true", help="sources and webhooks may lie at addresses that are not public")
+    add("--artifacts", metavar="URL", help="where copies of all checkpoints go: s3://bucket/prefix or a directory")
     add("--trust-remote-code", action="store_true", help="jobs may run code that comes with a model")
     add(
         "--cpu-slots", type=int, metavar="N", help="jobs that run on the processor at once; by default one without GPUs"
@@ -125,6 +127,7 @@ def settings_of(options: argparse.Namespace) -> ServerSettings:
         trust_remote_code=options.trust_remote_code,
         cpu_slots=options.cpu_slots,
         warm=not options.cold,
+        artifacts=_artifacts(options.artifacts),
         smtp=_mail_server(options.smtp, options.mail_from),
         prices=_prices(options.gpu_price, options.currency),
         patience=Patience(lease=options.lease_seconds),
@@ -139,6 +142,16 @@ def _scrubbing(every: str, rate: str) -> Scrubbing:
         raise InvalidInput(
             str(error), where="--scrub-every or --scrub-rate", cure="Write '7 d' and '50 MB'."
         ) from error
+
+
+def _artifacts(url: str | None) -> str | None:
+    """A store that is none is said when the server starts, not when a job does."""
+    if url is None:
+        return None
+    from steep.artifacts.store import open_store
+
+    open_store(url)
+    return url if is_remote(url) else str(Path(url).absolute())
 
 
 def _mail_server(url: str | None, sender: str | None) -> MailServer | None:

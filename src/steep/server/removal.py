@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from steep.server.copies import remove_copies
 from steep.server.service import Service
 from steep.spec.api import Freed
 from steep.spec.errors import Conflict, InvalidInput
@@ -29,7 +30,7 @@ def remove_job(service: Service, job_id: str) -> Freed:
     view = service.store.jobs.get(job_id, service.now())
     if not view.standing.is_terminal:
         raise Conflict(f"{view.name} is {view.standing.state}", where=job_id, cure="Cancel it first.")
-    freed = remove_tree(service.settings.run_directory(job_id))
+    freed = remove_tree(service.settings.run_directory(job_id)) + remove_copies(service, job_id)
     service.store.jobs.delete(job_id, service.now())
     return Freed(freed_bytes=freed)
 

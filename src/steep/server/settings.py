@@ -105,6 +105,7 @@ class ServerSettings:
         trust_remote_code: whether jobs may run code that comes with a model.
         cpu_slots: of this machine, see `LocalBackend`.
         warm: whether workers are forked from a warm process.
+        artifacts: where copies of all jobs' checkpoints go, `s3://bucket/prefix` or a directory; None: only where a job says.
         smtp: who takes e-mail; None: alerts go by webhooks alone.
         prices: of GPUs.
         patience: how long is waited for what.
@@ -124,6 +125,7 @@ class ServerSettings:
     trust_remote_code: bool = False
     cpu_slots: int | None = None
     warm: bool = True
+    artifacts: str | None = None
     smtp: MailServer | None = None
     prices: Prices = field(default_factory=Prices)
     patience: Patience = field(default_factory=Patience)

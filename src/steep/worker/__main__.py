@@ -52,7 +52,8 @@ def _work(run: RunDirectory, until: str | None, asked: Callable[[], str | None])
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last resort: whatever it is, the user must be told
         traceback.print_exc()
-        unexpected = {"what": f"unexpected {type(error).__name__}: {error}", "where": str(run.path / "worker.log")}
+        printed = "worker.log" if run.fence.attempt is None else "worker.err"  # as a service calls what workers print
+        unexpected = {"what": f"unexpected {type(error).__name__}: {error}", "where": str(run.path / printed)}
         _leave_word(run, {**unexpected, "cure": None, "exit_code": EXIT_FAILED})
         return EXIT_FAILED
     (run.path / "error.json").unlink(missing_ok=True)

@@ -131,6 +131,12 @@ def serve(
         [], "--gpu-price", metavar="MODEL=PRICE", help="Of a GPU-hour, as H100=2.50; `*=1` for all others."
     ),
     currency: str = typer.Option("USD", "--currency", metavar="NAME", help="Of prices and limits."),
+    artifacts: str | None = typer.Option(
+        None,
+        "--artifacts",
+        metavar="URL",
+        help="Where copies of all jobs' checkpoints go: s3://bucket/prefix, or a directory.",
+    ),
     private_urls: bool = typer.Option(
         False, "--private-urls", help="Sources and webhooks may lie at addresses that are not public."
     ),
@@ -176,7 +182,13 @@ def serve(
     }
     flags |= {"cpu_slots": cpu_slots, "cold": cold, "gpu_price": gpu_price, "currency": currency}
     flags |= {"private_urls": private_urls, "trust_remote_code": trust_remote_code}
-    flags |= {"smtp": smtp, "mail_from": mail_from, "scrub_every": scrub_every, "scrub_rate": scrub_rate}
+    flags |= {
+        "artifacts": artifacts,
+        "smtp": smtp,
+        "mail_from": mail_from,
+        "scrub_every": scrub_every,
+        "scrub_rate": scrub_rate,
+    }
     command = [*SERVER, "--data", str(place), *_words(flags)]
     os.execv(command[0], command)
 

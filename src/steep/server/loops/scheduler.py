@@ -15,6 +15,7 @@ from dataclasses import replace
 from steep.artifacts.files import make_directory
 from steep.compute.contract import Device, Order
 from steep.server.admission import resolve
+from steep.server.copies import with_store
 from steep.server.failure import Ending
 from steep.server.placement import Decisions, Placement, place
 from steep.server.service import Service
@@ -106,7 +107,8 @@ class Scheduler:
         run = self._service.run(job_id)
         if not run.job_file.exists():
             make_directory(run.path)
-            run.write_spec(resolve(self._store.jobs.spec(job_id), self._service))
+            spec = resolve(self._store.jobs.spec(job_id), self._service)
+            run.write_spec(with_store(spec, self._service, job_id))
 
     def _refuse(self, job_id: str, error: InvalidInput) -> None:
         """What the job needs is not there any more, such as a file that was deleted while it waited."""
