@@ -20,13 +20,9 @@ from tests.server.serving import ServerProcess, Serving, serving, wait_for
 from steep.server.openai import names
 from steep.server.settings import Completing
 
-LONG: dict[str, Any] = {
-    "model": "tiny-base",
-    "prompt": ["a", "b", "c", "d"],
-    "n": 16,
-    "max_tokens": 400,
-    "temperature": 2,
-}
+LONG: dict[str, Any] = {"model": "tiny-base", "prompt": list("abcdefgh" * 8), "max_tokens": 500, "temperature": 2}
+"""All of it takes a minute and more."""
+
 SHORT: dict[str, Any] = {"model": "tiny-base", "prompt": "The function", "max_tokens": 3, "temperature": 0}
 
 
@@ -71,7 +67,7 @@ def test_requests_wait_for_one_another_and_too_many_are_sent_away(client: OpenAI
         assert int(error.value.response.headers["retry-after"]) > 0
         assert error.value.type == "rate_limit_error"
         assert not answers
-    waiting.join(20)  # who hangs up gives way: all of the long one would take minutes
+    waiting.join(20)  # who hangs up gives way
     assert answers == [client.completions.create(**SHORT).choices[0].text]
     assert len(models()) == 1
 

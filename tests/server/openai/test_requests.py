@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,8 @@ def test_a_multiple_of_the_rate_is_of_the_one_that_would_be_derived(
         ({"validation_file": "file-none"}, "validation_file", "no file file-none"),
         ({"model": "/etc"}, "model", "outside of what jobs may read"),
         ({"model": "https://example.org/x"}, "model", "no URL"),
-        ({"suffix": "two words"}, "method", "name"),
+        ({"suffix": "two words"}, "suffix", "match pattern"),
+        ({"metadata": {"a=b": "c"}}, "metadata.a=b.[key]", "match pattern"),
         ({"seed": -1}, "seed", "greater than or equal to 0"),
         ({"hyperparameters": {"n_epochs": 2}}, "method.continued_pretraining.training.budget", "Give one of"),
         ({"integrations": [{"type": "wandb"}]}, "integrations", "STEEP_OBSERVERS"),
@@ -292,14 +294,19 @@ def test_models_are_deleted_elsewhere(client: OpenAI) -> None:
         ({"temperature": -1}, "temperature"),
         ({"logprobs": 9}, "logprobs"),
         ({"stop": ["x"] * 20}, "stop"),
+        ({"prompt": [[1, 2], ["x"]]}, None),
+        ({"prompt": "\ud800"}, None),
+        ({"prompt": [-1]}, None),
     ],
 )
 def test_what_is_not_done_is_refused_before_a_model_is_loaded(
-    client: OpenAI, asked: dict[str, Any], parameter: str
+    house: Serving, asked: dict[str, Any], parameter: str | None
 ) -> None:
-    with pytest.raises(openai.BadRequestError) as error:
-        client.completions.create(model="tiny-base", **{"prompt": "x", **asked})
-    assert told(error)[1] == parameter
+    body = json.dumps({"model": "tiny-base", "prompt": "x", **asked})
+    with house.http(house.key("member", "default")) as http:
+        answer = http.post("/v1/completions", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"] == parameter or (parameter is None and "prompt" in answer.text)
 
 
 def test_paths_and_bodies_that_are_none(house: Serving) -> None:

@@ -148,11 +148,17 @@ class ModelProcess:
 
     async def _listen(self) -> None:
         """Hand on what is said, until nothing more is; then all who wait are told so."""
-        while (said := await self._next()) is not None:
-            self._heard_at = asyncio.get_running_loop().time()
-            order = getattr(said, "order", None)
-            if order in self._listeners:
-                self._listeners[order].put_nowait(said)
+        try:
+            while (said := await self._next()) is not None:
+                self._heard_at = asyncio.get_running_loop().time()
+                order = getattr(said, "order", None)
+                if order in self._listeners:
+                    self._listeners[order].put_nowait(said)
+        except ValueError as error:  # no message of ours, or one without an end
+            log.error(
+                "process %s with a model says what nobody understands, and is ended: %s", self._process.pid, error
+            )
+            self._kill()
         for heard in self._listeners.values():
             heard.put_nowait(_refused(_ended()))
 

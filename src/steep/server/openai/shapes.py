@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from steep.spec.completions import MAX_ROWS, MAX_TOP
 from steep.spec.units import Budget
@@ -12,6 +12,18 @@ from steep.spec.units import Budget
 Item = TypeVar("Item")
 Auto = Literal["auto"]
 Values = dict[str, Any]
+
+
+def _whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("is no text: it holds one half of a surrogate pair") from error
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole)]
+Key = Annotated[Text, Field(max_length=64, pattern=r"^[^=]+$")]
 
 METHOD = "continued_pretraining"
 
@@ -78,11 +90,11 @@ class FileObject(_Answer):
 class Hyperparameters(_Request):
     """How to train, in OpenAI's words."""
 
-    n_epochs: Auto | Annotated[int, Field(ge=1)] = Field("auto", description="Times that the text is seen.")
-    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0)] = Field(
+    n_epochs: Auto | Annotated[int, Field(ge=1, le=10_000)] = Field("auto", description="Times that the text is seen.")
+    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0, le=1000)] = Field(
         "auto", description="Times the learning rate that would be derived."
     )
-    batch_size: Auto | Annotated[int, Field(ge=1)] = Field("auto", description="Sequences of a step.")
+    batch_size: Auto | Annotated[int, Field(ge=1, le=1_000_000)] = Field("auto", description="Sequences of a step.")
 
 
 class ContinuedPretraining(_Request):
@@ -118,9 +130,14 @@ class JobOrder(_Request):
     )
     method: MethodRequest | None = Field(None, description="Must be of type `continued_pretraining`.")
     hyperparameters: Hyperparameters | None = Field(None, description="Older place of the method's own.")
-    suffix: str | None = Field(None, max_length=64, description="The job's name; by default the training file's.")
+    suffix: str | None = Field(
+        None,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="The job's name: letters, digits, dots, dashes and underscores; by default the training file's.",
+    )
     seed: int | None = Field(None, ge=0, lt=2**32)
-    metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = Field(
+    metadata: dict[Key, Annotated[Text, Field(max_length=512)]] | None = Field(
         None, max_length=16, description="Kept as tags of the job, `key=value`."
     )
     integrations: tuple[Values, ...] | None = None
@@ -212,7 +229,7 @@ class CompletionOrder(_Request):
     """Prompts to go on from. What is None is as if it were not there."""
 
     model: str = Field(max_length=1000)
-    prompt: str | list[str] | Ids | list[Ids] | None = Field(
+    prompt: Text | list[Text] | Ids | list[Ids] | None = Field(
         None, description="Texts, or ids of tokens, which are read as they are. None begins a document."
     )
     max_tokens: int | None = Field(16, ge=0, le=1_000_000)
@@ -221,7 +238,7 @@ class CompletionOrder(_Request):
     n: int | None = Field(1, ge=1, le=MAX_ROWS, description="Texts for each prompt.")
     best_of: int | None = Field(None, description="Must be `n`, if it is given.")
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: str | list[str] | None = Field(None, description="Texts end before the first of these; 16 at most.")
+    stop: Text | list[Text] | None = Field(None, description="Texts end before the first of these; 16 at most.")
     echo: bool | None = False
     logprobs: int | None = Field(None, ge=0, le=MAX_TOP)
     stream: bool | None = False
