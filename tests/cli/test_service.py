@@ -339,6 +339,17 @@ def test_projects_have_quotas_that_can_be_lifted(call, answer):
     assert call("projects", "update", "chemistry", "--gpus", "1")[0] == 2
 
 
+def test_what_cannot_be_measured_or_pruned_is_told(call, answer):
+    job = answer("jobs", "submit", "job.yaml", "--hold", "--name", "to-measure")["id"]
+    code, _, err = call("checkpoints", "evaluate", job, "8")
+    assert (code, "nothing is to be measured" in err) == (2, True)
+    code, _, err = call("checkpoints", "evaluate", job, "8", "--text", "text")
+    assert (code, "has no checkpoint of step 8" in err) == (2, True)
+    assert answer("checkpoints", "prune", job) == {"steps": [], "freed_bytes": 0}
+    code, _, err = call("checkpoints", "evaluate", "text", "8", "--watch")
+    assert code == 2, err
+
+
 def test_secrets_are_never_shown(call, answer, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("hf_very_secret\n"))
     code, out, err = call("secrets", "set", "HF_TOKEN", "--stdin")

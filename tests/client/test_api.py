@@ -8,6 +8,8 @@ import pytest
 from tests.client.conftest import Do
 from tests.client.service import Service, digest, event, job_view, ok, page
 
+from steep.spec.api import EvaluationRequest
+
 JOB = job_view(1)
 SPEC = {"name": "n", "base": "b", "corpus": {"sources": ["/t"]}}
 CHECKPOINT = {"job_id": "j", "step": 8, "tokens_seen": 1, "created_at": 1.0, "size_bytes": 2}
@@ -22,9 +24,10 @@ RESULTS = {"name": "n", "base": "/b", "forgetting_budget": 0.02, "scores": []}
 USAGE = {"since": 1.0, "bucket_seconds": 3600.0, "counts": [1]}
 STATUS = {"version": "1", "started_at": 1.0}
 FREED = {"freed_bytes": 7}
+QUIZ = EvaluationRequest(tasks=("quiz",))
 
 Sent = dict[str, Any] | None
-MAKING = {"jobs.clone", "jobs.branch", "keys.create", "projects.create"}
+MAKING = {"jobs.clone", "jobs.branch", "checkpoints.evaluate", "keys.create", "projects.create"}
 CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Sent, Any]] = [
     # what is called, with what; the request, what it says (query or body); the answer, a list where it is one
     ("jobs.plan", (SPEC,), {}, "POST /jobs", {"dry_run": "true"}, {"tokens": 5}),
@@ -46,6 +49,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Sent, Any]] = [
     ("checkpoints.pin", ("j", 8), {}, "PATCH /jobs/j/checkpoints/8", {"pinned": True}, CHECKPOINT),
     ("checkpoints.unpin", ("j", 8), {}, "PATCH /jobs/j/checkpoints/8", {"pinned": False}, CHECKPOINT),
     ("checkpoints.verify", ("j", 8), {}, "POST /jobs/j/checkpoints/8/verify", None, CHECKPOINT),
+    ("checkpoints.evaluate", ("j", 8, QUIZ), {}, "POST /jobs/j/checkpoints/8/evaluations", {"tasks": ["quiz"]}, JOB),
     ("checkpoints.prune", ("j",), {"keep_last": 2}, "POST /jobs/j/checkpoints/prune", {"keep_last": 2}, {"steps": [1], "freed_bytes": 7}),
     ("checkpoints.delete", ("j", 8), {}, "DELETE /jobs/j/checkpoints/8", None, FREED),
     ("files.list", (), {"project": "p"}, "GET /files", {"project": "p"}, [FILE]),

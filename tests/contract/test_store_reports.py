@@ -228,6 +228,23 @@ def test_checkpoints_are_pinned_verified_and_selected(store: Store) -> None:
     assert [one.selected for one in store.checkpoints.list(job_id).items] == [False, True, False]
 
 
+def test_what_is_measured_later_stands_at_its_checkpoint(store: Store) -> None:
+    attempt = running(store)
+    heard(store, attempt, 5.0, *[CheckpointReport(step=n, event="saved", size_bytes=9) for n in (1, 2)])
+    job_id = attempt.job_id
+    for by, scores in (
+        ("job-a", {"quiz": {"acc": 0.5}, "text:tea": {"bpb": math.inf}}),
+        ("job-b", {"quiz": {"acc": 0.6}}),
+    ):
+        for _ in range(2):
+            store.checkpoints.add_scores(job_id, 1, scores, by, 6.0)
+    assert store.checkpoints.get(job_id, 1).scores == {"quiz": {"acc": 0.6}, "text:tea": {"bpb": math.inf}}
+    assert [one.scores == {} for one in store.checkpoints.list(job_id).items] == [False, True]
+    assert [data["measured_by"] for data in told(store, job_id, EventKind.EVALUATED)] == ["job-a", "job-b"]
+    with pytest.raises(NotFound):
+        store.checkpoints.add_scores(job_id, 3, {"quiz": {"acc": 0.5}}, "job-c", 6.0)
+
+
 # ------------------------------------------------------------------------------------------------------ logs and samples
 
 

@@ -15,6 +15,8 @@ from tests.server.serving import ServerProcess, wait_for
 
 from steep import Client
 from steep.client.job import Job
+from steep.spec.api import EvaluationRequest
+from steep.spec.errors import Conflict, InvalidSpec, NotFound
 from steep.spec.events import EventKind
 from steep.spec.states import Reason, State
 
@@ -173,3 +175,69 @@ def test_a_server_that_is_killed_or_stopped_costs_nothing(
     long.cancel()
     wait_for(lambda: long.refresh().standing.is_terminal, 30)
     assert client.jobs.detail(long.id).attempts == 1
+
+
+# ------------------------------------------------------------------------------------------------------ measured later
+
+TASK = """
+task: tea_quiz
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: {data}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}}"
+doc_to_choice: ["tea", "coffee"]
+doc_to_target: answer
+metric_list:
+  - metric: acc
+"""
+
+
+@pytest.fixture(scope="module")
+def task(place: Path) -> str:
+    data = place / "quiz.jsonl"
+    lines = [{"question": f"Kettle {number} holds cups of", "answer": 0} for number in range(4)]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (place / "quiz.yaml").write_text(TASK.format(data=data))
+    return str(place / "quiz.yaml")
+
+
+def test_only_what_may_be_read_is_measured(client: Client, undisturbed: Job, tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("not below a root")
+    request = EvaluationRequest.model_validate({"texts": [str(tmp_path / "secret.txt")]})
+    with pytest.raises(InvalidSpec, match="outside of what jobs may read"):
+        client.checkpoints.evaluate(undisturbed.id, 40, request)
+    with pytest.raises(NotFound):
+        client.checkpoints.evaluate(undisturbed.id, 41, EvaluationRequest(tasks=("x",)))
+
+
+def test_tasks_and_texts_are_measured_by_a_job_of_its_own(
+    client: Client, server: ServerProcess, undisturbed: Job, place: Path, task: str
+) -> None:
+    request = EvaluationRequest.model_validate(
+        {"tasks": [task], "texts": [{"path": str(place / "text"), "name": "tea"}]}
+    )
+    ordered = client.checkpoints.evaluate(undisturbed.id, 40, request, idempotency_key="once")
+    assert client.checkpoints.evaluate(undisturbed.id, 40, request, idempotency_key="once").id == ordered.id
+    assert (ordered.kind, ordered.parent, ordered.parent_step) == ("evaluation", undisturbed.id, 40)
+    assert ordered.name == "undisturbed-step-40"
+    done = client.jobs.wait(ordered.id, timeout_seconds=120, poll_seconds=0.2)
+    assert done.state is State.SUCCEEDED, done.standing
+    scores = client.checkpoints.get(undisturbed.id, 40).scores
+    assert scores.keys() == {"tea_quiz", "text:tea"}
+    assert 0 <= scores["tea_quiz"]["acc"] <= 1
+    text = scores["text:tea"]
+    assert text["gain"] == pytest.approx(text["base_bpb"] - text["bpb"])
+    assert text["gain"] > 0.5  # it learned that text
+    others = [view.scores for view in client.checkpoints.list(undisturbed.id) if view.step != 40]
+    assert others == [{}] * len(others)
+    told = [event for event in undisturbed.events() if event.data.get("measured_by") == ordered.id]
+    assert [(event.kind, event.data["scores"]) for event in told] == [(EventKind.EVALUATED, scores)]
+    run = server.data / "runs" / ordered.id
+    assert not (run / "checkpoints").exists()  # what was shared is let go
+    assert client.checkpoints.delete(undisturbed.id, 40).freed_bytes > 1000
+    assert client.checkpoints.get(undisturbed.id, 40).scores == scores
+    with pytest.raises(Conflict, match="cannot be cloned"):
+        client.jobs.clone(ordered.id)

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from steep.cli.watch import RunOrJob
+from steep.spec.errors import InvalidInput
 
 app = typer.Typer(
     name="checkpoints", no_args_is_help=True, help="The checkpoints of a run or of a job, and what they let you do."
@@ -130,16 +131,30 @@ def evaluate(
     tasks: list[str] = typer.Option(
         [], "--task", metavar="TASK", help="Also this lm-evaluation-harness task, or YAML file."
     ),
+    texts: list[str] = typer.Option(
+        [], "--text", metavar="PATH", help="Of a job: also this text, in bits per byte, on the base too."
+    ),
+    watch: bool = typer.Option(False, "--watch", help="Of a job: wait for the numbers. Ctrl-C leaves it at work."),
     json: bool = JsonOption,
 ) -> None:
-    """Score a checkpoint on the run's hold-outs (and on tasks), and add the numbers to its results."""
+    """Score a checkpoint on the run's hold-outs (and on tasks), and add the numbers to its results.
+
+    Of a job of the service, it is a job of its own that measures the tasks and texts that you name.
+    """
     from steep.artifacts.checkpoints import CheckpointCatalog
     from steep.cli.catalog import print_score
     from steep.cli.launch import act
     from steep.cli.output import print_json
+    from steep.cli.service.connect import is_job
+    from steep.cli.service.measuring import evaluate_of_job
     from steep.cli.shelf import existing_run
 
-    run = existing_run(where, "measured again")
+    if is_job(where):
+        evaluate_of_job(where, step, _tasks(tasks), texts, watch=watch, json=json)
+        return
+    run = existing_run(where)
+    if texts or watch:
+        raise InvalidInput("--text and --watch are for jobs of the service", where=where, cure="See `steep score`.")
     CheckpointCatalog(run.checkpoints).get(step)
     answer = act("evaluate", {"run": str(run.path), "step": step, "tasks": _tasks(tasks)})
     print_json(answer) if json else print_score(answer)
@@ -190,7 +205,6 @@ def export(
     from steep.cli.output import print_json
     from steep.cli.paths import shown
     from steep.cli.shelf import existing_run
-    from steep.spec.errors import InvalidInput
 
     run = existing_run(where, "exported from here")
     CheckpointCatalog(run.checkpoints).get(step)

@@ -8,9 +8,19 @@ from pathlib import Path
 
 from steep.client.blocking import Face, blocking, iterating
 from steep.client.downloads import Count, download_all, silent
-from steep.client.requests import at, delete, get, patch, post
+from steep.client.requests import at, create, delete, get, patch, post
 from steep.client.wire import Wire
-from steep.spec.api import CheckpointView, Freed, Page, PinRequest, Pruned, PruneRequest, StoredFile
+from steep.spec.api import (
+    CheckpointView,
+    EvaluationRequest,
+    Freed,
+    JobView,
+    Page,
+    PinRequest,
+    Pruned,
+    PruneRequest,
+    StoredFile,
+)
 
 AnyPath = str | os.PathLike[str]
 
@@ -45,6 +55,15 @@ class AsyncCheckpoints:
     async def delete(self, job: str, step: int) -> Freed:
         """Delete a checkpoint; answers what that freed."""
         return await self._wire.call(delete(_of(job, step)), Freed)
+
+    async def evaluate(
+        self, job: str, step: int, request: EvaluationRequest, *, idempotency_key: str | None = None
+    ) -> JobView:
+        """Have a checkpoint measured on further tasks and texts, by a job of its own.
+
+        When that has succeeded, its numbers stand in the checkpoint's `scores`.
+        """
+        return await self._wire.call(create(f"{_of(job, step)}/evaluations", request, key=idempotency_key), JobView)
 
     async def prune(self, job: str, *, keep_last: int = 1, keep_best: int = 1, dry_run: bool = False) -> Pruned:
         """Delete the checkpoints of a job that need not be kept, or only say which would go.
@@ -116,6 +135,7 @@ class Checkpoints(Face[AsyncCheckpoints]):
     unpin = blocking(AsyncCheckpoints.unpin)
     verify = blocking(AsyncCheckpoints.verify)
     delete = blocking(AsyncCheckpoints.delete)
+    evaluate = blocking(AsyncCheckpoints.evaluate)
     prune = blocking(AsyncCheckpoints.prune)
     files = iterating(AsyncCheckpoints.files)
     download = blocking(AsyncCheckpoints.download)

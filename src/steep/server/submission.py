@@ -6,7 +6,8 @@ from steep.server.admission import admit
 from steep.server.auth import Caller
 from steep.server.plans import plan_of
 from steep.server.service import Service
-from steep.server.store.submissions import Idempotency
+from steep.server.store.repeats import Idempotency
+from steep.server.store.submissions import JobKind
 from steep.spec.api import JobView, Plan
 from steep.spec.errors import InvalidSpec, NotFound
 from steep.spec.job import JobSpec
@@ -20,6 +21,7 @@ def order(
     idempotency_key: Idempotency | None = None,
     parent: tuple[str, int] | None = None,
     job_id: str | None = None,
+    kind: JobKind = "training",
 ) -> JobView:
     """Queue a job for whoever asks, and wake the scheduler. The same order again answers the same job.
 
@@ -37,6 +39,7 @@ def order(
         parent=parent,
         idempotency_key=idempotency_key,
         job_id=job_id,
+        kind=kind,
     )
     if is_new:
         service.bell.ring()

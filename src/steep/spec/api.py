@@ -6,11 +6,11 @@ over those that it does not know, so responses allow extras and requests do not.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from steep.spec.job import JobSpec
+from steep.spec.job import AnySource, JobSpec
 from steep.spec.reports import Report
 from steep.spec.service import Limits
 from steep.spec.states import Standing
@@ -147,7 +147,13 @@ class JobView(_View):
     limits: Limits = Limits()
     outcome: Outcome = Outcome()
     attempts: int = 0
-    parent: str | None = Field(None, description="Id of the job that this one branched from.")
+    kind: Literal["training", "evaluation"] = Field(
+        "training", description="An evaluation measures a checkpoint of its parent, and trains nothing."
+    )
+    parent: str | None = Field(
+        None, description="Id of the job that this one branched from, or a checkpoint of which it measures."
+    )
+    parent_step: int | None = Field(None, description="Step of that checkpoint.")
     created_by: str = ""
     created_at: float
     started_at: float | None = None
@@ -210,6 +216,10 @@ class CheckpointView(_View):
     general_bpb: dict[str, float] = Field(default_factory=dict)
     gain: float | None = None
     forgetting: float | None = None
+    scores: dict[str, dict[str, float]] = Field(
+        default_factory=dict,
+        description="What was measured later: metrics by task, or by `text:` and the name of a text.",
+    )
 
 
 class StoredFile(_View):
@@ -230,6 +240,24 @@ class Freed(_View):
     """What a deletion gave back."""
 
     freed_bytes: int
+
+
+class EvaluationRequest(_Request):
+    """Measure a checkpoint on further tasks and texts, as a job of its own."""
+
+    tasks: tuple[str, ...] = Field((), description="lm-evaluation-harness tasks: names, or paths of local YAML files.")
+    task_limit: int | None = Field(None, ge=1, description="Examples of each task at most.")
+    texts: tuple[AnySource, ...] = Field(
+        (), description="Texts to score in bits per byte, on the base too, so that the gain is known."
+    )
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="Of the new job.")
+    priority: int = Field(0, ge=-100, le=100)
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not (self.tasks or self.texts):
+            raise ValueError("give tasks or texts to measure on")
+        return self
 
 
 class PruneRequest(_Request):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 
+from steep.artifacts.later import LaterEvaluation
 from steep.artifacts.rundir import RunDirectory
 from steep.artifacts.store import open_store
 from steep.spec.job import JobSpec
 from steep.spec.stages import Stage
 from steep.worker.context import Context
+from steep.worker.later import evaluate_later
 from steep.worker.observers.build import observers_for
 from steep.worker.pipeline import run_job
 from steep.worker.reports import RunReports
@@ -17,7 +19,7 @@ from steep.worker.stop import StopRequest
 
 
 def work_on(run: RunDirectory, *, until: Stage | None = None, asked: Callable[[], str | None] = lambda: None) -> None:
-    """Take the run directory and work until the job is complete, or until `until` is.
+    """Take the run directory and work until the job is complete, or until `until` is; or measure what is to be measured.
 
     Args:
         run: what to work on.
@@ -42,7 +44,12 @@ def work_on(run: RunDirectory, *, until: Stage | None = None, asked: Callable[[]
         _check_store(spec)
         with closing(RunReports(run.reports_file, run.fence.check)) as reports:
             observer = Several((reports, *observers_for(run, spec)))
-            run_job(Context(run=run, spec=spec, observer=observer, should_stop=stop), until=until)
+            context = Context(run=run, spec=spec, observer=observer, should_stop=stop)
+            order = LaterEvaluation.read(run.path)
+            if order is None:
+                run_job(context, until=until)
+            else:
+                evaluate_later(context, order)
 
 
 def _check_store(spec: JobSpec) -> None:

@@ -40,13 +40,9 @@ def with_uploads(spec: JobSpec, client: Client) -> JobSpec:
     """
     if not is_here(client.server):
         _refuse_what_cannot_be_sent(spec)
-    from steep.corpus.sources import name_sources
-
-    project = spec.service.project
-    earlier = {(one.name, one.blake3): one for one in client.files.list(project=project)}
 
     def send(sources: Sequence[Source]) -> tuple[Source, ...]:
-        return tuple(_sent(name, source, client, project, earlier) for name, source in name_sources(sources).items())
+        return upload_sources(sources, client, spec.service.project)
 
     replay = spec.replay.source
     changed: dict[str, Any] = {
@@ -56,6 +52,18 @@ def with_uploads(spec: JobSpec, client: Client) -> JobSpec:
     if isinstance(replay, Source):
         changed["replay"] = spec.replay.model_copy(update={"source": send([replay])[0]})
     return spec.model_copy(update=changed)
+
+
+def upload_sources(sources: Sequence[Source], client: Client, project: str) -> tuple[Source, ...]:
+    """Upload those of some sources that lie here, and return all with the uploads in their place.
+
+    Raises:
+        InvalidCorpus: a source is not there.
+    """
+    from steep.corpus.sources import name_sources
+
+    earlier = {(one.name, one.blake3): one for one in client.files.list(project=project)}
+    return tuple(_sent(name, source, client, project, earlier) for name, source in name_sources(sources).items())
 
 
 def _refuse_what_cannot_be_sent(spec: JobSpec) -> None:

@@ -55,6 +55,8 @@ class JobShelf:
         print(f"step {step} of {self._job}: {view.state}")
         for label, text in _facts(view).items():
             print(f"  {label:<13} {text}")
+        for name, metrics in view.scores.items():
+            print(f"  {name}: " + ", ".join(f"{metric} {value:.4f}" for metric, value in metrics.items()))
         for file in files:
             print(f"  {file.path:<28} {format_bytes(file.size_bytes):>9}  blake3 {(file.blake3 or '-')[:16]}")
 

@@ -15,12 +15,13 @@ from pydantic import ValidationError
 from steep.artifacts.outbox import Outbox
 from steep.artifacts.redaction import Redaction
 from steep.compute.contract import Backend, WorkerStatus
+from steep.server.evaluating import record_scores
 from steep.server.failure import Ending, Succeed
 from steep.server.outcomes import read_outcome
 from steep.server.service import Service
 from steep.server.store.attempts import Living
 from steep.spec.api import Problem, ReportsRequest
-from steep.spec.errors import Fenced, SteepError
+from steep.spec.errors import EXIT_DONE, Fenced, SteepError
 from steep.spec.states import Reason, State
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,8 @@ class Watcher:
         run = self._service.run(attempt.job_id)
         if attempt.revoked_at is None:
             self._catch_up(attempt)
+        if status.exit_code == EXIT_DONE:
+            record_scores(self._service, attempt.job_id)  # before the end is written: the next turn does it otherwise
         ending = Ending(status.exit_code, problem=last_word(run.path / "error.json"), detail=status.detail)
         verdict = self._store.attempts.finish(
             attempt.job_id, attempt.number, ending, self._service.now(), self._service.settings.policy

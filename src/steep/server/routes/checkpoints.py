@@ -9,13 +9,25 @@ from fastapi.responses import Response
 
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.server.auth import Here, Member, Viewer
+from steep.server.evaluating import order_evaluation
 from steep.server.filelists import checkpoint_file, checkpoint_files
 from steep.server.keeping import prune
 from steep.server.removal import remove_checkpoint
 from steep.server.routes.answers import BYTES, Paging, answer, file_answer, problems
 from steep.server.routes.jobs import Job, seen
+from steep.server.routes.repeats import RepeatKey, repeat_of
 from steep.server.service import Service
-from steep.spec.api import CheckpointView, Freed, Page, PinRequest, Pruned, PruneRequest, StoredFile
+from steep.spec.api import (
+    CheckpointView,
+    EvaluationRequest,
+    Freed,
+    JobView,
+    Page,
+    PinRequest,
+    Pruned,
+    PruneRequest,
+    StoredFile,
+)
 from steep.spec.errors import DamagedArtifact
 
 router = APIRouter(prefix="/jobs/{job}/checkpoints", tags=["checkpoints"])
@@ -85,6 +97,19 @@ def verify(here: Here, caller: Member, job: Job, step: Step) -> Response:
     except DamagedArtifact as error:
         return answer(here.store.checkpoints.verified(job, step, "damaged", str(error), here.now()))
     return answer(here.store.checkpoints.verified(job, step, "valid", f"step {step} read back", here.now()))
+
+
+@router.post(
+    "/{step}/evaluations", summary="Measure it on other tasks and texts", response_model=JobView, status_code=201,
+    responses=problems(404, 409),
+)  # fmt: skip
+def evaluate(
+    here: Here, caller: Member, job: Job, step: Step, request: EvaluationRequest, idempotency_key: RepeatKey = None
+) -> Response:
+    """A job of its own, queued like any other. What it measures goes to the checkpoint's `scores`."""
+    seen(here, caller, job)
+    wanted = repeat_of(idempotency_key, f"evaluate {job} {step} {request.model_dump_json()}", caller)
+    return answer(order_evaluation(here, caller, job, step, request, wanted), 201)
 
 
 @router.get(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, Select, and_, func, select, true, update
@@ -12,7 +12,7 @@ from steep.server.store.measurements import Evaluation, read_evaluations
 from steep.server.store.paging import PageRequest, find
 from steep.server.store.savings import change_checkpoint, count_bytes, mark_deleted
 from steep.server.store.standings import lock_job
-from steep.server.store.tables import checkpoints, evaluations
+from steep.server.store.tables import checkpoints, evaluations, later_scores
 from steep.spec.api import CheckpointView, Page
 from steep.spec.errors import Conflict, NotFound
 from steep.spec.events import EventKind
@@ -40,7 +40,7 @@ class Checkpoints:
             query = query.where(checkpoints.c.state != "deleted")
         with self._database.read() as connection:
             found = find(connection, query, asked, SORTABLE, checkpoints.c.step)
-            return found.page(asked, map(_view, found.rows))
+            return found.page(asked, _with_scores(connection, job_id, [_view(row) for row in found.rows]))
 
     def get(self, job_id: str, step: int) -> CheckpointView:
         """One checkpoint, a deleted one too.
@@ -49,7 +49,35 @@ class Checkpoints:
             NotFound: there is none at that step.
         """
         with self._database.read() as connection:
-            return _get(connection, job_id, step)
+            return _with_scores(connection, job_id, [_get(connection, job_id, step)])[0]
+
+    def add_scores(
+        self, job_id: str, step: int, scores: Mapping[str, Mapping[str, float]], measured_by: str, now: float
+    ) -> None:
+        """Write down what a job measured of it later; what the same job wrote before is the same, and no news.
+
+        Args:
+            job_id: the checkpoint's.
+            step: of the checkpoint.
+            scores: metrics by task or text.
+            measured_by: id of the job that measured.
+            now: the time.
+
+        Raises:
+            NotFound: there is no such checkpoint.
+        """
+        with self._database.write(now) as transaction:
+            job = lock_job(transaction, job_id)
+            _get(transaction.connection, job_id, step)
+            mine = (later_scores.c.job_id == job_id) & (later_scores.c.measured_by == measured_by)
+            is_news = transaction.execute(select(later_scores.c.name).where(mine).limit(1)).first() is None
+            for name, metrics in scores.items():
+                row = {"job_id": job_id, "step": step, "name": name, "measured_by": measured_by, "time": now}
+                transaction.put(later_scores, {**row, "metrics": dict(metrics)})
+            if is_news:
+                message = f"step {step} was measured on {', '.join(scores)} by {measured_by}"
+                data = {"step": step, "measured_by": measured_by, "scores": scores}
+                transaction.emit(job, EventKind.EVALUATED, message, data=data)
 
     def evaluations(self, job_id: str) -> Sequence[Evaluation]:
         """What was measured on a job, by step; the base is step 0."""
@@ -211,6 +239,15 @@ def _get(connection: Connection, job_id: str, step: int) -> CheckpointView:
             cure="`steep checkpoints list` shows those that it has.",
         )
     return _view(row)
+
+
+def _with_scores(connection: Connection, job_id: str, views: Sequence[CheckpointView]) -> list[CheckpointView]:
+    """With what was measured of them later."""
+    scores: dict[int, dict[str, dict[str, float]]] = {}
+    for row in connection.execute(select(later_scores).where(later_scores.c.job_id == job_id)):
+        metrics = {metric: float(value) for metric, value in row.metrics.items()}
+        scores.setdefault(row.step, {})[row.name] = metrics
+    return [view.model_copy(update={"scores": scores.get(view.step, {})}) for view in views]
 
 
 def _view(row: Row[Any]) -> CheckpointView:

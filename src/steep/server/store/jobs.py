@@ -27,7 +27,7 @@ from steep.server.store.standings import (
     move_job,
     standing_of,
 )
-from steep.server.store.submissions import insert_job, insert_tags, require_project
+from steep.server.store.submissions import JobKind, insert_job, insert_tags, require_project
 from steep.server.store.tables import job_tags, jobs
 from steep.spec.api import AttemptView, JobChange, JobDetail, JobView, Outcome, Page
 from steep.spec.errors import Conflict
@@ -84,9 +84,9 @@ class Jobs:
 
     def branched_at(self, job_id: str) -> set[int]:
         """The steps whose checkpoints other jobs go on from."""
-        children = select(jobs.c.parent_step).where(jobs.c.parent == job_id, jobs.c.parent_step.is_not(None))
+        children = select(jobs.c.parent_step).where(jobs.c.parent == job_id, jobs.c.kind == "training")
         with self._database.read() as connection:
-            return set(connection.execute(children).scalars())
+            return {step for step in connection.execute(children).scalars() if step is not None}
 
     # ---------------------------------------------------------------------------------------------------- submission
 
@@ -99,6 +99,7 @@ class Jobs:
         parent: tuple[str, int] | None = None,
         idempotency_key: Idempotency | None = None,
         job_id: str | None = None,
+        kind: JobKind = "training",
     ) -> tuple[JobView, bool]:
         """Queue a new job, held if its spec says so. Returns it, and whether it is new.
 
@@ -109,6 +110,7 @@ class Jobs:
             parent: the job that it branches from, and the step of the checkpoint that it goes on from.
             idempotency_key: the same again returns the same job, whatever has become of it.
             job_id: its id, where one was made with `new_id("job")` before, to put its files in place.
+            kind: whether it trains, or measures its parent's checkpoint.
 
         Raises:
             InvalidSpec: there is no such project.
@@ -120,7 +122,7 @@ class Jobs:
             if before is not None:
                 return get_job(transaction.connection, before, now), False
             require_project(transaction, spec.service.project)
-            insert_job(transaction, new, spec, created_by, parent)
+            insert_job(transaction, new, spec, created_by, parent, kind)
             return get_job(transaction.connection, new, now), True
 
     # ------------------------------------------------------------------------------------------------------ steering

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from sqlalchemy import insert, select
 
 from steep.server.store.database import Transaction
@@ -13,6 +15,8 @@ from steep.spec.errors import InvalidSpec
 from steep.spec.events import EventKind
 from steep.spec.job import JobSpec
 from steep.spec.states import Reason, State, begin
+
+JobKind = Literal["training", "evaluation"]
 
 
 def require_project(transaction: Transaction, name: str) -> None:
@@ -30,7 +34,12 @@ def require_project(transaction: Transaction, name: str) -> None:
 
 
 def insert_job(
-    transaction: Transaction, job_id: str, spec: JobSpec, created_by: str, parent: tuple[str, int] | None
+    transaction: Transaction,
+    job_id: str,
+    spec: JobSpec,
+    created_by: str,
+    parent: tuple[str, int] | None,
+    kind: JobKind = "training",
 ) -> None:
     """Write a new job: queued, or held where its spec says so."""
     service, now = spec.service, transaction.now
@@ -52,6 +61,7 @@ def insert_job(
         "deadline": spec.deadline,
         "max_attempts": service.max_attempts,
         "forgetting_budget": spec.evaluation.forgetting_budget,
+        "kind": kind,
         "parent": None if parent is None else parent[0],
         "parent_step": None if parent is None else parent[1],
         "created_by": created_by,

@@ -2,7 +2,7 @@
 
     projects --< jobs --< attempts --< device_leases         keys --< key_use      secrets      audit
          |         |---- job_specs, job_tags, job_progress    files                 loops        idempotency
-         |         |---< checkpoints, evaluations             counters
+         |         |---< checkpoints, evaluations, later_scores    counters
          |         |---< log_chunks, device_samples
          |         `---< events --< deliveries
 
@@ -124,6 +124,7 @@ jobs = Table(
     Column("deadline", Float),
     _required("max_attempts", Integer),
     _required("forgetting_budget", Float),
+    _required("kind", Words),
     Column("parent", Words),
     Column("parent_step", Integer),
     _required("created_by", Words),
@@ -312,6 +313,17 @@ evaluations = Table(
     _required("general", Json),
     Column("gain", Float),
     Column("forgetting", Float),
+)
+
+later_scores = Table(
+    "later_scores",
+    metadata,
+    _job(),
+    Column("step", Integer, primary_key=True, autoincrement=False),
+    Column("name", Words, primary_key=True),  # of a task, or `text:` and that of a text
+    _required("measured_by", Words),  # a job
+    _required("time", Float),
+    _required("metrics", Json),
 )
 
 # -------------------------------------------------------------------------------------------- files and the house itself

@@ -1,0 +1,67 @@
+"""A checkpoint is measured later, by a job of its own, whose numbers go to the checkpoint. With real workers: test_jobs.py."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.server.shelving import Shelf
+
+from steep.artifacts.later import LaterEvaluation, prepare_evaluation
+from steep.server.evaluating import record_scores
+from steep.spec.errors import NotFound
+from steep.spec.events import EventKind
+from steep.spec.job import JobSpec
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Iterator[Shelf]:
+    one = Shelf(tmp_path)
+    yield one
+    one.service.close()
+
+
+def ordered(shelf: Shelf, job: str, step: int) -> str:
+    """An evaluation whose worker has written down what it measured."""
+    spec = JobSpec.model_validate({"name": "later", "base": "org/x", "corpus": {"sources": ["hf://org/x"]}})
+    new = shelf.store.jobs.submit(spec, shelf.now, parent=(job, step), kind="evaluation")[0].id
+    run = prepare_evaluation(shelf.service.run(job), step, shelf.service.settings.run_directory(new), spec)
+    (run.path / "scores.json").write_text(json.dumps({"scores": {"quiz": {"acc": 0.5, "nothing": "NaN"}}}))
+    return new
+
+
+def test_what_was_measured_is_written_down_once(shelf: Shelf) -> None:
+    job = shelf.job(10, 20)
+    evaluation = ordered(shelf, job, 10)
+    before = len(shelf.events(job, EventKind.EVALUATED))
+    for _ in range(2):  # the server was killed after the first time
+        record_scores(shelf.service, evaluation)
+    scores = shelf.views(job)[10].scores
+    assert scores["quiz"]["acc"] == 0.5
+    assert math.isnan(scores["quiz"]["nothing"])
+    assert shelf.views(job)[20].scores == {}
+    assert len(shelf.events(job, EventKind.EVALUATED)) == before + 1
+    record_scores(shelf.service, job)  # which trains
+    assert shelf.store.jobs.branched_at(job) == set()  # measuring it keeps nobody from deleting it
+
+
+def test_a_checkpoint_that_is_gone_has_no_numbers(shelf: Shelf) -> None:
+    job = shelf.job(10)
+    evaluation = ordered(shelf, job, 10)
+    shelf.store.jobs.delete(job, shelf.now)
+    record_scores(shelf.service, evaluation)
+    with pytest.raises(NotFound):
+        shelf.store.checkpoints.get(job, 10)
+
+
+def test_the_run_that_measures_is_whole_and_shares_the_bytes(shelf: Shelf) -> None:
+    job = shelf.job(10)
+    evaluation = shelf.service.run(ordered(shelf, job, 10))
+    assert LaterEvaluation.read(evaluation.path) == LaterEvaluation(step=10)
+    assert evaluation.catalog().verify(10).step == 10
+    assert shelf.weights(job, 10).stat().st_nlink == 2
+    shelf.service.run(job).catalog().delete(10)
+    assert evaluation.catalog().verify(10).step == 10
