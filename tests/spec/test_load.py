@@ -109,6 +109,14 @@ def test_an_unknown_key_is_refused_with_a_suggestion(values, field, suggestion):
     assert f"{field}: there is no such key; did you mean {suggestion!r}?" in told
 
 
+@pytest.mark.parametrize("key", ["Weights", "", "str", "function-x"])
+def test_an_unknown_key_is_named_whatever_it_looks_like(key):
+    job = {"name": "x", "base": "b", "corpus": {"sources": ["t"]}, key: {}}
+    with pytest.raises(InvalidSpec, match="there is no such key") as caught:
+        parse_spec(job)
+    assert f"{key}: there is no such key" in str(caught.value)
+
+
 def test_a_key_like_no_other_is_refused_without_a_suggestion():
     assert "did you mean" not in refusal(changed(zzz=1))
 

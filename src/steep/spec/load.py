@@ -96,9 +96,11 @@ def _override(values: dict[str, Any], override: str) -> None:
 def _explain(error: ValidationError, values: dict[str, Any], where: str) -> InvalidSpec:
     problems = []
     for issue in error.errors():
-        location = [part for part in issue["loc"] if not _is_union_label(part)]
+        *parents, last = issue["loc"] or ("",)
+        is_key = issue["type"] == "extra_forbidden"  # whatever it looks like
+        location = [part for part in (*parents, last) if not _is_union_label(part) or (is_key and part is last)]
         field = ".".join(str(part) for part in location)
-        if issue["type"] == "extra_forbidden":
+        if is_key:
             close = difflib.get_close_matches(str(location[-1]), _known_keys(location[:-1]), n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             problems.append(f"{field}: there is no such key{hint}")
