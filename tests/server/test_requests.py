@@ -332,6 +332,8 @@ def test_what_is_not_there_or_not_known_is_told_as_a_problem(http: httpx.Client)
         assert answer.json()["detail"]
     broken = http.post("/api/v1/jobs", content=b"{", headers={"Content-Type": "application/json"})
     assert (broken.status_code, broken.json()["field"]) == (422, "body")
+    unread = http.post("/api/v1/jobs", content=b"\xf6f", headers={"Content-Type": "application/json"})
+    assert (unread.status_code, unread.json()["field"]) == (422, "body")
 
 
 def test_what_goes_wrong_inside_is_not_told(house: Serving, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:

@@ -162,11 +162,14 @@ def _words(issue: dict[str, Any]) -> str:
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = error.status_code
+    if status == 400:  # as for all other bodies that are none
+        what = "the body cannot be read as what its Content-Type says; JSON is text in UTF-8"
+        return respond(Problem(title="Invalid", status=422, detail=what, code=InvalidInput.code, field="body"))
     details = {
         404: f"there is no {request.url.path}",
         405: f"{request.method} is nothing that {request.url.path} knows",
     }
-    codes = {404: NotFound.code, 405: "method_not_allowed", 400: InvalidInput.code}
+    codes = {404: NotFound.code, 405: "method_not_allowed"}
     title = _TITLES.get(status, "Not possible")
     problem = Problem(
         title=title, status=status, detail=details.get(status, str(error.detail)), code=codes.get(status, "refused")
