@@ -54,7 +54,7 @@ def run(
     *,
     steps: int = 150,
     only: tuple[str, ...] = (),
-    longest_pause_seconds: float = 1.5,
+    longest_pause_seconds: float = 2.5,
     living: int = 3,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Report:
@@ -63,7 +63,7 @@ def run(
     Args:
         kind: of the database: sqlite or postgresql.
         seed: of everything that is drawn.
-        count: of faults.
+        count: of faults that hit something.
         directory: an empty one, for everything that is written.
         steps: of each job.
         only: kinds of faults; all that are possible here by default.
@@ -75,12 +75,12 @@ def run(
     report = Report(kind, seed)
     with world(kind, seed, directory) as place:
         undisturbed = _undisturbed(place, steps)
-        users = Users(place, seed, steps=steps, living=living, cancels=count // 40)
+        users = Users(place, seed, steps=steps, living=living, cancels=count // 60)
         place.begin()
         users.begin()
         wait_until(place.living, 60)
-        blows = plan(seed, count, only or kinds_for(place), longest_pause_seconds=longest_pause_seconds)
-        _strike_all(place, blows, report, tell)
+        blows = plan(seed, 2 * count, only or kinds_for(place), longest_pause_seconds=longest_pause_seconds)
+        _strike(place, blows, count, report, tell)
         tell("calm")
         for job in users.wait_for_ends(CALM_SECONDS):
             report.wrong.append(f"{job} has not ended: {place.store.jobs.get(job, time.time()).standing}")
@@ -109,9 +109,12 @@ def _undisturbed(place: World, steps: int) -> subprocess.Popen[bytes]:
         )  # fmt: skip
 
 
-def _strike_all(place: World, blows: list[Blow], report: Report, tell: Callable[[str], None]) -> None:
+def _strike(place: World, blows: list[Blow], count: int, report: Report, tell: Callable[[str], None]) -> None:
+    """Until so many have hit something."""
     mender = _Mender()
     for blow in blows:
+        if report.struck.total() == count:
+            break
         time.sleep(blow.pause_seconds)
         fault = FAULTS[blow.kind]
         mender.make_way(fault.thing)
