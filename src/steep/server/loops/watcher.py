@@ -20,8 +20,9 @@ from steep.server.failure import Ending, Succeed
 from steep.server.outcomes import read_outcome
 from steep.server.service import Service
 from steep.server.store.attempts import Living
+from steep.server.workersecrets import secrets_for_workers
 from steep.spec.api import Problem, ReportsRequest
-from steep.spec.errors import EXIT_DONE, Fenced, SteepError
+from steep.spec.errors import EXIT_DONE, DamagedArtifact, Fenced, SteepError
 from steep.spec.states import Reason, State
 
 log = logging.getLogger(__name__)
@@ -95,10 +96,20 @@ class Watcher:
 
     def _catch_up(self, attempt: Living) -> None:
         """Take in what lies in the run directory and was not sent."""
-        outbox = Outbox(self._service.run(attempt.job_id), Redaction.of(os.environ))
+        outbox = Outbox(self._service.run(attempt.job_id), self._redaction(attempt.job_id))
         answer = self._tell(attempt, None, outbox)
         while answer is not None:
             answer = self._tell(attempt, answer, outbox)
+
+    def _redaction(self, job_id: str) -> Redaction:
+        """Of all that the worker was given and the server has. What cannot be opened any more, no new worker was given."""
+        project = self._store.jobs.get(job_id, self._service.now()).project
+        try:
+            secrets = secrets_for_workers(self._service, project)
+        except DamagedArtifact as error:
+            log.warning("%s: the secrets of project %s cannot be taken out: %s", job_id, project, error)
+            secrets = {}
+        return Redaction.of({**os.environ, **secrets})
 
     def _tell(self, attempt: Living, known: Known | None, outbox: Outbox) -> Known | None:
         """One batch. Returns what the store has then; None when that is all."""

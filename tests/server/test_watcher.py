@@ -1,0 +1,47 @@
+"""What the watcher takes in of a worker that has ended: all that it said, and none of its secrets."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from tests.server.shelving import Shelf
+
+from steep.artifacts.redaction import REDACTED
+from steep.server.loops.watcher import Watcher
+from steep.server.secretbox import SecretBox
+
+SECRETS = {"HF_TOKEN": "swordfish 4711", "AWS_REGION": "eu-central-1"}
+
+
+def caught_up(shelf: Shelf) -> str:
+    """What is kept of what a worker printed that could not send it any more."""
+    job = shelf.job(ended=False)
+    shelf.service.run(job).path.joinpath("worker.out").write_text(
+        f"in {SECRETS['AWS_REGION']} with {SECRETS['HF_TOKEN']}\n"
+    )
+    (attempt,) = shelf.store.attempts.living()
+    Watcher(shelf.service)._catch_up(attempt)
+    return shelf.store.logs.read(job, "stdout", 0).text
+
+
+def test_secrets_of_the_project_are_taken_out_of_what_its_workers_printed(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    for name, value in SECRETS.items():
+        shelf.store.secrets.put("default", name, shelf.service.box.lock(value), time.time())
+    assert caught_up(shelf) == f"in eu-central-1 with {REDACTED}\n"  # a region is none
+    shelf.service.close()
+
+
+def test_one_that_cannot_be_opened_any_more_keeps_nothing_from_being_taken_in(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from cryptography.fernet import Fernet
+
+    shelf = Shelf(tmp_path)
+    other = SecretBox(Fernet.generate_key())
+    shelf.store.secrets.put("default", "HF_TOKEN", other.lock("lost"), time.time())
+    assert caught_up(shelf).startswith("in eu-central-1")
+    assert "cannot be taken out" in caplog.text
+    shelf.service.close()
