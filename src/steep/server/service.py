@@ -69,7 +69,7 @@ class Service:
         for directory in ("runs", "files", "logs"):
             make_directory(settings.data / directory)
         settings.data.chmod(0o700)
-        store = Store.open(settings.database_url)
+        store = Store.open(settings.database_url, currency=settings.prices.currency)
         store.projects.ensure(DEFAULT, time.time())
         box = SecretBox.at(settings.data / "secrets.key")
         local = LocalBackend(settings.data, cpu_slots=settings.cpu_slots, warm=settings.warm)

@@ -47,17 +47,22 @@ ALL_JOBS = JobFilter()
 
 
 def find_jobs(
-    connection: Connection, now: float, chosen: JobFilter = ALL_JOBS, page: PageRequest = FIRST_PAGE
+    connection: Connection,
+    now: float,
+    chosen: JobFilter = ALL_JOBS,
+    page: PageRequest = FIRST_PAGE,
+    *,
+    currency: str,
 ) -> Page[JobView]:
-    """A page of jobs, newest first unless something else is asked for."""
+    """A page of jobs, newest first unless something else is asked for. The currency is that of the server's prices."""
     count = _chosen(select(func.count()).select_from(jobs), chosen)
     found = find(connection, _chosen(select(jobs.c.id), chosen), page, SORTABLE, jobs.c.id, count=count)
     ids = [row.id for row in found.rows]  # of this page alone the rest is read: rows before it cost next to nothing
     rows = {row.id: row for row in connection.execute(_whole().where(jobs.c.id.in_(ids)))} if ids else {}
-    return found.page(page, _views(connection, [rows[job_id] for job_id in ids], now))
+    return found.page(page, _views(connection, [rows[job_id] for job_id in ids], now, currency))
 
 
-def get_job(connection: Connection, job_id: str, now: float) -> JobView:
+def get_job(connection: Connection, job_id: str, now: float, *, currency: str) -> JobView:
     """One job.
 
     Raises:
@@ -66,12 +71,12 @@ def get_job(connection: Connection, job_id: str, now: float) -> JobView:
     row = connection.execute(_whole().where(jobs.c.id == job_id)).one_or_none()
     if row is None:
         raise no_job(job_id)
-    return next(_views(connection, [row], now))
+    return next(_views(connection, [row], now, currency))
 
 
-def get_detail(connection: Connection, job_id: str, now: float) -> JobDetail:
+def get_detail(connection: Connection, job_id: str, now: float, *, currency: str) -> JobDetail:
     """One job with its spec and its attempts."""
-    view = get_job(connection, job_id, now)
+    view = get_job(connection, job_id, now, currency=currency)
     return JobDetail.model_construct(
         **dict(view), spec=get_spec(connection, job_id), attempt_list=get_attempts(connection, job_id)
     )
@@ -137,7 +142,7 @@ def _chosen(query: Select[Any], chosen: JobFilter) -> Select[Any]:
     return query
 
 
-def _views(connection: Connection, rows: Sequence[Row[Any]], now: float) -> Iterator[JobView]:
+def _views(connection: Connection, rows: Sequence[Row[Any]], now: float, currency: str) -> Iterator[JobView]:
     tags = _tags(connection, [row.id for row in rows])
     for row in rows:
         yield JobView.model_construct(
@@ -151,7 +156,7 @@ def _views(connection: Connection, rows: Sequence[Row[Any]], now: float) -> Iter
             position=None,
             estimated_start=None,
             progress=Progress.model_validate(row.progress),
-            cost=_cost(row, now),
+            cost=_cost(row, now, currency),
             limits=Limits.model_validate(row.limits),
             outcome=Outcome.model_validate(row.outcome),
             attempts=row.attempts,
@@ -173,7 +178,7 @@ def _tags(connection: Connection, job_ids: Sequence[str]) -> dict[str, tuple[str
     return found
 
 
-def _cost(row: Row[Any], now: float) -> Cost:
+def _cost(row: Row[Any], now: float, currency: str) -> Cost:
     """What ended attempts used, and what the living one has used so far."""
     running = 0.0 if row.attempt_started_at is None else max(now - row.attempt_started_at, 0.0)
     price, gpus = row.price_per_second or 0.0, row.gpus or 0
@@ -183,7 +188,7 @@ def _cost(row: Row[Any], now: float) -> Cost:
         gpu_seconds=row.gpu_seconds + gpus * running,
         work_seconds=row.work_seconds + running,
         amount=amount,
-        currency="USD",
+        currency=currency,
         stored_bytes=row.stored_bytes,
         freed_bytes=row.freed_bytes,
         expected_amount=amount + price * left if isinstance(left, float) and running else None,

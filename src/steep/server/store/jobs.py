@@ -48,8 +48,9 @@ _STOP_RANKS = {
 class Jobs:
     """All that users, and loops on their behalf, do to jobs. Attempts are in `attempts.py`, the queue in `queue.py`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, currency: str = "USD") -> None:
         self._database = database
+        self._currency = currency
 
     # ------------------------------------------------------------------------------------------------------- reading
 
@@ -60,12 +61,12 @@ class Jobs:
             NotFound: there is none of that id.
         """
         with self._database.read() as connection:
-            return get_job(connection, job_id, now)
+            return get_job(connection, job_id, now, currency=self._currency)
 
     def detail(self, job_id: str, now: float) -> JobDetail:
         """One job with its spec and its attempts."""
         with self._database.read() as connection:
-            return get_detail(connection, job_id, now)
+            return get_detail(connection, job_id, now, currency=self._currency)
 
     def spec(self, job_id: str) -> JobSpec:
         """A job's spec, as it was submitted."""
@@ -80,7 +81,7 @@ class Jobs:
     def list(self, now: float, chosen: JobFilter = ALL_JOBS, page: PageRequest = FIRST_PAGE) -> Page[JobView]:
         """A page of jobs, newest first unless something else is asked for. See `JobFilter` and `job_views.SORTABLE`."""
         with self._database.read() as connection:
-            return find_jobs(connection, now, chosen, page)
+            return find_jobs(connection, now, chosen, page, currency=self._currency)
 
     def branched_at(self, job_id: str) -> set[int]:
         """The steps whose checkpoints other jobs go on from."""
@@ -120,10 +121,10 @@ class Jobs:
             new = job_id or new_id("job")
             before = once_only(transaction, idempotency_key, new)
             if before is not None:
-                return get_job(transaction.connection, before, now), False
+                return get_job(transaction.connection, before, now, currency=self._currency), False
             require_project(transaction, spec.service.project)
             insert_job(transaction, new, spec, created_by, parent, kind)
-            return get_job(transaction.connection, new, now), True
+            return get_job(transaction.connection, new, now, currency=self._currency), True
 
     # ------------------------------------------------------------------------------------------------------ steering
 
@@ -221,7 +222,7 @@ class Jobs:
                 insert_tags(transaction, job_id, change.tags)
             if values:
                 transaction.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
-            return get_job(transaction.connection, job_id, now)
+            return get_job(transaction.connection, job_id, now, currency=self._currency)
 
     def set_outcome(self, job_id: str, outcome: Outcome, now: float) -> None:
         """Record what it came to, as `results.json` has it. Says nothing about its state."""

@@ -44,11 +44,11 @@ from steep.spec.errors import ServerUnavailable
 class Store:
     """Everything that is kept, by noun."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, currency: str = "USD") -> None:
         self.database = database
         self.projects = Projects(database)
         self.keys = Keys(database)
-        self.jobs = Jobs(database)
+        self.jobs = Jobs(database, currency)
         self.queue = Queue(database)
         self.expectations = Expectations(database)
         self.attempts = Attempts(database)
@@ -66,12 +66,13 @@ class Store:
         self.retention = Retention(database)
 
     @classmethod
-    def open(cls, url: str, *, migrate: bool = True) -> Self:
+    def open(cls, url: str, *, migrate: bool = True, currency: str = "USD") -> Self:
         """The store in a database, whose tables are made, or brought to this version, first.
 
         Args:
             url: `sqlite:///path/of/steep.db`, or `postgresql://user:password@host/name`.
             migrate: whether to see to the tables; False where that was done.
+            currency: of what jobs cost, as the server's prices have it.
 
         Raises:
             InvalidInput: the URL is none, or a newer version of Steep made the tables.
@@ -84,7 +85,7 @@ class Store:
         except BaseException:
             database.close()
             raise
-        return cls(database)
+        return cls(database, currency)
 
     def is_ready(self) -> bool:
         """Whether the database answers."""
