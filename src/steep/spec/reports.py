@@ -64,6 +64,10 @@ class EvaluationReport(_Report):
     tokens_seen: int
     domain_bpb: dict[str, float]
     general_bpb: dict[str, float]
+    domain_bytes: dict[str, int] = Field(
+        default_factory=dict,
+        description="Of the base: bytes of each domain hold-out; every later model is scored on the same.",
+    )
 
 
 class CheckpointReport(_Report):

@@ -88,7 +88,13 @@ def work(context: Context) -> dict[str, Any]:
     measured = context.measure(model, Stage.ASSESS)
     context.records.write("base", measured)
     context.observer.evaluation(
-        EvaluationReport(step=0, tokens_seen=0, domain_bpb=measured.domain, general_bpb=measured.general)
+        EvaluationReport(
+            step=0,
+            tokens_seen=0,
+            domain_bpb=measured.domain,
+            general_bpb=measured.general,
+            domain_bytes=measured.domain_bytes,
+        )
     )
     known = {"domain_bpb": measured.domain_bpb, "general_bpb": measured.general_bpb}
     facts = facts.model_copy(update={key: value for key, value in known.items() if value == value})
