@@ -406,6 +406,19 @@ def test_what_an_older_version_wrote_stays(databases: Databases) -> None:
     opened = Store.open(url)
     (delivery,) = opened.outbox.claim(50.0)
     assert (delivery.since, delivery.job_name, delivery.event.message) == (7.0, "old", "it was")
+    checkpoint = opened.checkpoints.get("job-old", 8)
+    assert (checkpoint.domain_bpb, checkpoint.gain, checkpoint.scores) == (1.5, 0.25, {})
+    assert opened.jobs.get("job-old", 50.0).kind == "training"
+    assert opened.projects.get("default").keep.after_seconds is None
+    opened.close()
+
+
+def test_what_jobs_cost_is_in_the_servers_currency(databases: Databases) -> None:
+    opened = Store.open(databases.new(), currency="EUR")
+    job = submitted(opened)
+    (listed,) = opened.jobs.list(1.0).items
+    shown = (job, listed, opened.jobs.get(job.id, 1.0), opened.jobs.detail(job.id, 1.0))
+    assert [view.cost.currency for view in shown] == ["EUR"] * 4
     opened.close()
 
 
@@ -438,6 +451,10 @@ FIRST_VERSION = (
     """INSERT INTO job_progress (job_id, next_report, next_log, progress, told_at) VALUES ('job-old', 0, '{}', '{}', 0)""",
     """INSERT INTO events (id, job_id, project, kind, time, message, data)
     VALUES (1, 'job-old', 'default', 'cancelled', 7, 'it was', '{}')""",
+    """INSERT INTO checkpoints (job_id, step, attempt, tokens_seen, created_at, size_bytes, state, uploaded, pinned, selected)
+    VALUES ('job-old', 8, 1, 1, 1, 1, 'valid', false, false, false)""",
+    """INSERT INTO evaluations (job_id, step, attempt, tokens_seen, time, domain, general, gain)
+    VALUES ('job-old', 8, 1, 1, 1, '{"a": 1.0, "b": 2.0}', '{}', 0.25)""",
     """INSERT INTO deliveries (event_id, alert, next_try_at, tries, error) VALUES (1, '{"email": "a@b"}', 8, 0, '')""",
 )
 """Rows as the first version of the tables had them."""

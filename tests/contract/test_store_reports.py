@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from tests.contract.makers import begun, contents, heard, running, state, step
+from tests.contract.makers import begun, contents, heard, running, spec, state, step
 
 from steep.server.failure import Ending
 from steep.server.store.paging import PageRequest
@@ -243,6 +243,29 @@ def test_what_is_measured_later_stands_at_its_checkpoint(store: Store) -> None:
     assert [data["measured_by"] for data in told(store, job_id, EventKind.EVALUATED)] == ["job-a", "job-b"]
     with pytest.raises(NotFound):
         store.checkpoints.add_scores(job_id, 3, {"quiz": {"acc": 0.5}}, "job-c", 6.0)
+
+
+def test_holdouts_count_by_their_bytes_and_branches_have_their_parents_base(store: Store) -> None:
+    attempt = running(store)
+    base = EvaluationReport(
+        step=0,
+        tokens_seen=0,
+        domain_bpb={"a": 2.0, "b": 4.0},
+        general_bpb={"g": 1.0},
+        domain_bytes={"a": 300, "b": 100},
+    )
+    later = EvaluationReport(step=10, tokens_seen=10, domain_bpb={"a": 1.0, "b": 3.5}, general_bpb={"g": 1.25})
+    saved = CheckpointReport(step=10, event="saved", size_bytes=9)
+    heard(store, attempt, 5.0, base, later, saved)
+    assert [one.domain_bpb for one in store.checkpoints.evaluations(attempt.job_id)] == [2.5, 1.625]
+    assert (view := store.checkpoints.get(attempt.job_id, 10)).domain_bpb == 1.625
+    assert (view.gain, view.forgetting) == (0.875, 0.25)
+    branch = store.jobs.submit(spec("branch"), 6.0, parent=(attempt.job_id, 10))[0].id
+    second = begun(store, branch, 7.0, devices=[])
+    heard(store, second, 8.0, later.model_copy(update={"step": 20}), saved.model_copy(update={"step": 20}))
+    assert store.checkpoints.get(branch, 20).gain == 0.875
+    evaluation = store.jobs.submit(spec("later"), 9.0, parent=(attempt.job_id, 10), kind="evaluation")[0].id
+    assert store.checkpoints.evaluations(evaluation) == []
 
 
 # ------------------------------------------------------------------------------------------------------ logs and samples

@@ -73,6 +73,8 @@ def test_from_submission_to_an_export(client: Client, server: ServerProcess, und
     view = client.jobs.detail(undisturbed.id)
     assert (view.attempts, view.outcome.selected_step, view.outcome.has_export) == (1, 60, True)
     assert view.outcome.gain == undisturbed.results().selected.gain
+    base = next(report for report in reports(server, undisturbed) if report["kind"] == "evaluation")
+    assert sum(base["domain_bytes"].values()) == undisturbed.results().domain_bytes
     sent = [report.sequence for report in undisturbed.reports()]
     assert sent == list(range(len(reports(server, undisturbed))))
     assert [one.step for one in client.checkpoints.list(undisturbed.id) if one.selected] == [60]

@@ -225,7 +225,7 @@ class Checkpoints:
 
 def _whole() -> Select[Any]:
     same = (evaluations.c.job_id == checkpoints.c.job_id) & (evaluations.c.step == checkpoints.c.step)
-    measured = (evaluations.c.domain, evaluations.c.general, evaluations.c.gain, evaluations.c.forgetting)
+    measured = (evaluations.c.domain_bpb, evaluations.c.general, evaluations.c.gain, evaluations.c.forgetting)
     return select(checkpoints, *measured).outerjoin(evaluations, same)
 
 
@@ -251,7 +251,6 @@ def _with_scores(connection: Connection, job_id: str, views: Sequence[Checkpoint
 
 
 def _view(row: Row[Any]) -> CheckpointView:
-    domain = [float(score) for score in (row.domain or {}).values()]
     return CheckpointView.model_construct(
         job_id=row.job_id,
         step=row.step,
@@ -265,7 +264,7 @@ def _view(row: Row[Any]) -> CheckpointView:
         pinned=row.pinned,
         selected=row.selected,
         parent=row.parent,
-        domain_bpb=sum(domain) / len(domain) if domain else None,
+        domain_bpb=row.domain_bpb,
         general_bpb={name: float(score) for name, score in (row.general or {}).items()},
         gain=row.gain,
         forgetting=row.forgetting,

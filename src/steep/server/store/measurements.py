@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, insert, literal, select
 
 from steep.server.store.database import Transaction
 from steep.server.store.tables import evaluations
@@ -26,7 +26,7 @@ class Tell(Protocol):
 class Evaluation:
     """Hold-outs scored at a step, in bits per byte. Gain and forgetting are against the base, which is step 0.
 
-    `domain_bpb` is the plain mean of the domain hold-outs: their sizes are not reported. `results.json` weighs them.
+    `domain_bpb` weighs the domain hold-outs by their bytes, as `results.json` does; where those are not known, all count the same.
     """
 
     step: int
@@ -44,8 +44,9 @@ def record_evaluation(
 ) -> None:
     """Write a measurement, and tell of it; tell too when forgetting has just gone beyond the job's budget."""
     base = report if report.step == 0 else _at(transaction.connection, job.id, 0)
-    base_domain, base_general = _numbers(base)
-    gain = _less(_mean(base_domain), _mean(report.domain_bpb)) if base is not None else None
+    base_domain, base_general, sizes = _numbers(base)
+    domain_bpb = _weighed(report.domain_bpb, sizes)
+    gain = _less(_weighed(base_domain, sizes), domain_bpb) if base is not None else None
     forgetting = _forgetting(base_general, report.general_bpb)
     row = {
         "job_id": job.id,
@@ -55,6 +56,8 @@ def record_evaluation(
         "time": report.time or transaction.now,
         "domain": report.domain_bpb,
         "general": report.general_bpb,
+        "domain_bytes": report.domain_bytes or None,
+        "domain_bpb": domain_bpb,
         "gain": gain,
         "forgetting": forgetting,
     }
@@ -83,12 +86,21 @@ def read_evaluations(connection: Connection, job_id: str) -> list[Evaluation]:
             time=row.time,
             domain=row.domain,
             general=row.general,
-            domain_bpb=_mean(row.domain),
+            domain_bpb=row.domain_bpb,
             gain=row.gain,
             forgetting=row.forgetting,
         )
         for row in rows
     ]
+
+
+def inherit_base(transaction: Transaction, job_id: str, parent: str) -> None:
+    """A job that goes on from another's checkpoint has the same base, which is measured once and not again."""
+    names = [column.name for column in evaluations.c if column.name != "job_id"]
+    base = select(literal(job_id), *(evaluations.c[name] for name in names)).where(
+        evaluations.c.job_id == parent, evaluations.c.step == 0
+    )
+    transaction.execute(insert(evaluations).from_select(["job_id", *names], base))
 
 
 def _at(connection: Connection, job_id: str, step: int) -> Row[Any] | None:
@@ -106,17 +118,23 @@ def _newest_before(connection: Connection, job_id: str, step: int) -> Row[Any] |
     ).one_or_none()
 
 
-def _numbers(base: EvaluationReport | Row[Any] | None) -> tuple[Mapping[str, float], Mapping[str, float]]:
+def _numbers(
+    base: EvaluationReport | Row[Any] | None,
+) -> tuple[Mapping[str, float], Mapping[str, float], Mapping[str, int]]:
     if base is None:
-        return {}, {}
+        return {}, {}, {}
     if isinstance(base, EvaluationReport):
-        return base.domain_bpb, base.general_bpb
-    return base.domain, base.general
+        return base.domain_bpb, base.general_bpb, base.domain_bytes
+    return base.domain, base.general, base.domain_bytes or {}
 
 
-def _mean(scores: Mapping[str, Any]) -> float | None:
-    numbers = [float(score) for score in scores.values()]  # "NaN" is a string in JSON
-    return _finite(sum(numbers) / len(numbers)) if numbers else None
+def _weighed(scores: Mapping[str, Any], sizes: Mapping[str, int]) -> float | None:
+    """Bits per byte of all domain hold-outs together."""
+    weights = {name: sizes.get(name, 0) for name in scores}
+    if not any(weights.values()):
+        weights = dict.fromkeys(scores, 1)
+    bits = sum(float(score) * weights[name] for name, score in scores.items())  # "NaN" is a string in JSON
+    return _finite(bits / sum(weights.values())) if weights else None
 
 
 def _forgetting(base: Mapping[str, Any], scores: Mapping[str, Any]) -> float | None:

@@ -7,6 +7,7 @@ from typing import Literal
 from sqlalchemy import insert, select
 
 from steep.server.store.database import Transaction
+from steep.server.store.measurements import inherit_base
 from steep.server.store.repeats import Idempotency as Idempotency
 from steep.server.store.standings import columns_of, lock_job
 from steep.server.store.tables import job_progress, job_specs, job_tags, jobs, projects
@@ -86,6 +87,8 @@ def insert_job(
         insert(job_progress).values(job_id=job_id, next_report=0, next_log={}, progress={}, told_at=0.0)
     )
     insert_tags(transaction, job_id, spec.tags)
+    if parent is not None and kind == "training":
+        inherit_base(transaction, job_id, parent[0])
     job = lock_job(transaction, job_id)
     transaction.emit(job, EventKind.CREATED, f"{spec.name} was submitted", data={"created_by": created_by})
     if service.held:

@@ -311,6 +311,8 @@ evaluations = Table(
     _required("time", Float),
     _required("domain", Json),
     _required("general", Json),
+    Column("domain_bytes", Json),  # of the base alone
+    Column("domain_bpb", Float),
     Column("gain", Float),
     Column("forgetting", Float),
 )
