@@ -1,7 +1,14 @@
+import importlib
+import os
+import socket
+from pathlib import Path
+
 import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor import DTensor
+from torch.multiprocessing import spawn
 
 from steep.train.mesh import blocks, device_mesh, local, set_last_microbatch, shard
 from steep.train.optimizer import apply_update, gradient_norm, make_optimizer
@@ -58,25 +65,62 @@ def test_gradients_are_those_of_a_plain_model(dtype: torch.dtype, tolerance: flo
         assert all(local(parameter).dtype == torch.float32 for parameter in net.parameters())
 
 
-def test_updates_are_those_of_a_plain_model() -> None:
+def updated(net: nn.Module) -> list[torch.Tensor]:
+    """What three updates make of the weights, each scaled by the norm of its gradient."""
     torch.manual_seed(1)
     batch = torch.randn(5, 16)
+    optimizer = make_optimizer(net, betas=(0.9, 0.95), weight_decay=0.1)
+    for step in range(3):
+        gradients(net, [batch])
+        scale = 1.0 / float(gradient_norm(net.parameters()))
+        apply_update(optimizer, rate=1e-2 * (step + 1), gradient_scale=scale)
+        optimizer.zero_grad()
+    whole = [parameter.detach() for parameter in net.parameters()]
+    return [each.full_tensor() if isinstance(each, DTensor) else each.clone() for each in whole]
 
-    def update(net: nn.Module) -> list[torch.Tensor]:
-        optimizer = make_optimizer(net, betas=(0.9, 0.95), weight_decay=0.1)
-        for step in range(3):
-            gradients(net, [batch])
-            norm = gradient_norm(net.parameters())
-            scale = 1.0 / float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
-            apply_update(optimizer, rate=1e-2 * (step + 1), gradient_scale=scale)
-            optimizer.zero_grad()
-        return [local(parameter.detach()).clone() for parameter in net.parameters()]
 
-    expected = update(make_net())
+def test_updates_are_those_of_a_plain_model() -> None:
     with device_mesh(CPU) as mesh:
-        found = update(shard(make_net(), mesh, torch.float32))
-    for one, other in zip(found, expected, strict=True):
+        found = updated(shard(make_net(), mesh, torch.float32))
+    for one, other in zip(found, updated(make_net()), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+
+
+def update_in_one_of_two(rank: int, port: int, out: str) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    with device_mesh(CPU) as mesh:
+        found = updated(shard(make_net(), mesh, torch.float32))
+        if rank == 0:
+            torch.save(found, out)
+
+
+def test_updates_in_two_processes_are_those_of_a_plain_model(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    spawn(update_in_one_of_two, args=(port, str(tmp_path / "weights")), nprocs=2)
+    for one, other in zip(torch.load(tmp_path / "weights"), updated(make_net()), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+
+
+def test_an_update_is_arithmetic_on_plain_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With sharded ones, the first update of a process took seconds."""
+    kinds: set[type] = set()
+    module = importlib.import_module("torch.optim.adam")
+    plain = module.adam
+
+    def recording(*lists: list[torch.Tensor], **settings: object) -> None:
+        kinds.update(type(tensor) for tensors in lists for tensor in tensors)
+        plain(*lists, **settings)
+
+    monkeypatch.setattr(module, "adam", recording)
+    with device_mesh(CPU) as mesh:
+        net = shard(make_net(), mesh, torch.float32)
+        assert all(isinstance(parameter, DTensor) for parameter in net.parameters())
+        updated(net)
+    assert kinds
+    assert not any(issubclass(kind, DTensor) for kind in kinds)
 
 
 def test_the_process_group_lives_as_long_as_the_mesh() -> None:

@@ -45,8 +45,7 @@ def train_step(trainee: Trainee, setup: TrainingSetup, data: StepData) -> StepRe
     progress = trainee.state.progress
     torch.manual_seed(setup.seed * _SEED_STRIDE + progress.step)  # so that dropout resumes too
     loss = float(_accumulate(trainee, data))
-    norm_tensor = gradient_norm(trainee.trainable)
-    norm = float(norm_tensor.full_tensor() if hasattr(norm_tensor, "full_tensor") else norm_tensor)
+    norm = float(gradient_norm(trainee.trainable))
     learning_rate = rate(progress.step, setup.schedule) * progress.rate_scale
     skipped = why_skip(loss, norm, progress)
     if skipped is None:
