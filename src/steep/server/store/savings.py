@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from sqlalchemy import Row, func, select, update
 
 from steep.server.store.database import Transaction
 from steep.server.store.measurements import Tell
-from steep.server.store.tables import checkpoints, jobs
+from steep.server.store.tables import checkpoints, counters, jobs
 from steep.spec.api import Progress
 from steep.spec.events import EventKind
 from steep.spec.reports import CheckpointReport
+
+CHECKPOINTS_SAVED = "checkpoints_saved"
+STALL_MILLISECONDS = "checkpoint_stall_milliseconds"
+"""Counters, see `store/gauges.py`."""
 
 
 def record_checkpoint(
@@ -29,7 +34,17 @@ def record_checkpoint(
     match report.event:
         case "saved":
             _save(transaction, job, report, attempt, progress)
-            tell(EventKind.CHECKPOINT_SAVED, f"step {step} saved", report, step=step, size_bytes=size)
+            stall = report.stall_seconds if math.isfinite(report.stall_seconds) else 0.0
+            tell(
+                EventKind.CHECKPOINT_SAVED,
+                f"step {step} saved",
+                report,
+                step=step,
+                size_bytes=size,
+                stall_seconds=stall,
+            )
+            for name, count in ((CHECKPOINTS_SAVED, 1), (STALL_MILLISECONDS, round(stall * 1000))):
+                transaction.put(counters, {"name": name, "value": count}, add=("value",))
         case "verified":
             change_checkpoint(transaction, job.id, step, state="valid", verified_at=report.time or transaction.now)
             tell(EventKind.CHECKPOINT_VERIFIED, f"step {step} read back{detail}", report, step=step)

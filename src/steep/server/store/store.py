@@ -25,6 +25,7 @@ from steep.server.store.database import Database
 from steep.server.store.events import Events
 from steep.server.store.expectations import Expectations
 from steep.server.store.files import Files
+from steep.server.store.gauges import Gauges
 from steep.server.store.jobs import Jobs
 from steep.server.store.keys import Keys
 from steep.server.store.logs import Logs
@@ -51,6 +52,7 @@ class Store:
         self.jobs = Jobs(database, currency)
         self.queue = Queue(database)
         self.expectations = Expectations(database)
+        self.gauges = Gauges(database)
         self.attempts = Attempts(database)
         self.tokens = Tokens(database)
         self.events = Events(database)
