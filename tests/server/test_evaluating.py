@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from tests.server.shelving import Shelf
 
+from steep.artifacts.checkpoints import CheckpointCatalog, CheckpointManifest
 from steep.artifacts.later import LaterEvaluation, prepare_evaluation
 from steep.server.evaluating import record_scores
-from steep.spec.errors import NotFound
+from steep.spec.errors import DamagedArtifact, InvalidInput, NotFound
 from steep.spec.events import EventKind
 from steep.spec.job import JobSpec
 
@@ -65,3 +66,28 @@ def test_the_run_that_measures_is_whole_and_shares_the_bytes(shelf: Shelf) -> No
     assert shelf.weights(job, 10).stat().st_nlink == 2
     shelf.service.run(job).catalog().delete(10)
     assert evaluation.catalog().verify(10).step == 10
+
+
+def test_one_that_is_deleted_while_it_is_shared_leaves_nothing(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = shelf.job(10)
+    run, place = shelf.service.run(job), shelf.service.settings.run_directory("job-new")
+    get = CheckpointCatalog.get
+
+    def get_and_lose(catalog: CheckpointCatalog, step: int) -> CheckpointManifest:
+        manifest = get(catalog, step)
+        shelf.weights(job, 10).unlink()  # the retention of its worker, at the worst moment
+        (catalog.path(step) / "manifest.json").unlink()
+        catalog.path(step).rmdir()
+        return manifest
+
+    monkeypatch.setattr(CheckpointCatalog, "get", get_and_lose)
+    with pytest.raises(InvalidInput, match="has just been deleted"):
+        prepare_evaluation(run, 10, place, run.spec())
+    assert sorted(path.name for path in place.parent.iterdir()) == [job]
+
+
+def test_what_is_no_order_to_measure_is_told(tmp_path: Path) -> None:
+    assert LaterEvaluation.read(tmp_path) is None
+    (tmp_path / "later.json").write_text("{}")
+    with pytest.raises(DamagedArtifact, match="does not say what to measure"):
+        LaterEvaluation.read(tmp_path)

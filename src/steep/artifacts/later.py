@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from steep.artifacts.files import full_disk_stops, make_directory, sync_directory, write_atomic
 from steep.artifacts.lineage import share
 from steep.artifacts.rundir import RunDirectory
-from steep.spec.errors import DamagedArtifact
+from steep.spec.errors import DamagedArtifact, InvalidInput
 from steep.spec.job import JobSpec
 
 ORDER = "later.json"
@@ -68,17 +68,25 @@ def prepare_evaluation(run: RunDirectory, step: int, new_run: Path, spec: JobSpe
         new_run: where to make the run; nothing may be there.
         spec: of the new run: the old one's, with other tasks and texts under `evaluation`.
 
+    Its bytes are not read here: whoever loads them compares them with the manifest.
+
     Raises:
-        InvalidInput: there is no such checkpoint.
-        DamagedArtifact: its bytes are wrong.
+        InvalidInput: there is no such checkpoint, or it was deleted meanwhile.
+        DamagedArtifact: its manifest is damaged.
     """
-    run.catalog().verify(step)
+    run.catalog().get(step)
     staging = new_run.with_name(f".{new_run.name}.measuring")
     with full_disk_stops(staging):
         shutil.rmtree(staging, ignore_errors=True)
         make_directory(staging)
         target = RunDirectory(staging)
-        share(run.catalog().path(step), target.catalog().path(step))
+        try:
+            share(run.catalog().path(step), target.catalog().path(step))
+        except FileNotFoundError as error:
+            shutil.rmtree(staging)
+            raise InvalidInput(
+                f"checkpoint {step} has just been deleted", where=str(run.checkpoints), cure="Choose another one."
+            ) from error
         for name in _NEEDED:
             if (run.path / name).exists():
                 share(run.path / name, staging / name)
