@@ -303,6 +303,8 @@ def test_projects_tell_what_they_may_use_and_what_they_use(store: Store) -> None
     found = store.projects.get("docs")
     assert (found.share, found.quota.stored_bytes, found.stored_bytes) == (2.0, 10, 5)
     assert (found.gpus_in_use, found.jobs_in_use) == (2, 1)
+    (_, use) = sorted(store.queue.snapshot(3.0).projects)
+    assert (use.name, use.share, use.quota_stored_bytes, use.stored_bytes) == ("docs", 2.0, 10, 5)
     assert store.projects.change(ProjectRequest(name="docs", quota=Quota(gpus=1)), 3.0).quota == Quota(gpus=1)
     assert [project.name for project in store.projects.list().items] == ["default", "docs"]
     assert [project.name for project in store.projects.list(names=("docs",)).items] == ["docs"]

@@ -102,7 +102,7 @@ class _Asking:
         need: what they ask for.
         suited: by place, the devices that suit it.
         spots: of these places, those that are large enough.
-        no_victims_up_to: jobs of this priority and below find nobody who must yield to them, and never will.
+        no_victims_up_to: jobs of this priority and below find nobody who must yield to them, and will not in this round.
         chance: how the need can be met, as long as that holds.
         sentences: why they wait, by the number of jobs ahead.
     """
@@ -254,6 +254,7 @@ class _Round:
     def _preempt(self, job: WaitingJob, asking: _Asking) -> _Spot | None:
         """Ask lower jobs of one place to yield; returns that place as it is then, or nothing when it is enough nowhere."""
         if len(self._decisions.preemptions) >= MAX_PREEMPTIONS:
+            asking.no_victims_up_to = math.inf
             return None
         spots = asking.spots.values()
         options = [(victims, spot) for spot in spots if (victims := self._victims(job, asking.need, spot))]

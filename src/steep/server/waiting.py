@@ -69,7 +69,7 @@ class OfferedDevice(NamedTuple):
 
 
 class ProjectUse(NamedTuple):
-    """What a project may use, and the bytes it has stored. None is unlimited."""
+    """What a project may use, None being unlimited; and the bytes it has stored, where these are limited."""
 
     name: str
     share: float = 1.0

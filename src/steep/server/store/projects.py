@@ -107,6 +107,16 @@ def read_projects(connection: Connection) -> list[ProjectView]:
     return _views(connection, connection.execute(select(projects).order_by(projects.c.name)).all())
 
 
+def stored_bytes(connection: Connection, names: Collection[str]) -> dict[str, int]:
+    """Bytes of checkpoints and files, by project. It reads a row of every job."""
+    stored = dict.fromkeys(names, 0)
+    for table, column in ((jobs, jobs.c.stored_bytes), (files, files.c.size_bytes)):
+        summed = select(table.c.project, func.sum(column)).where(table.c.project.in_(names)).group_by(table.c.project)
+        for name, size_bytes in connection.execute(summed):
+            stored[name] += int(size_bytes)
+    return stored
+
+
 def _get(connection: Connection, name: str) -> ProjectView:
     row = connection.execute(select(projects).where(projects.c.name == name)).one_or_none()
     if row is None:
@@ -127,11 +137,7 @@ def _views(connection: Connection, rows: Collection[Row[Any]]) -> list[ProjectVi
             .group_by(jobs.c.project)
         )
     }
-    stored = dict.fromkeys(names, 0)
-    for table, column in ((jobs, jobs.c.stored_bytes), (files, files.c.size_bytes)):
-        summed = select(table.c.project, func.sum(column)).where(table.c.project.in_(names)).group_by(table.c.project)
-        for name, size_bytes in connection.execute(summed):
-            stored[name] += int(size_bytes)
+    stored = stored_bytes(connection, names)
     summed = select(jobs.c.project, func.sum(jobs.c.freed_bytes)).where(jobs.c.project.in_(names))
     freed = {name: int(size_bytes) for name, size_bytes in connection.execute(summed.group_by(jobs.c.project))}
     return [

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, func, select, update
 
 from steep.server.placement import Wait
 from steep.server.store.database import Database, Transaction
-from steep.server.store.projects import read_projects
+from steep.server.store.projects import stored_bytes
 from steep.server.store.standings import columns_of, standing_of
-from steep.server.store.tables import attempts, device_leases, jobs
+from steep.server.store.tables import attempts, device_leases, jobs, projects
 from steep.server.waiting import OfferedDevice, ProjectUse, RunningJob, Snapshot, WaitingJob, queue_order
 from steep.spec.events import EventKind
 from steep.spec.states import HOLDS, State, advance
@@ -102,12 +103,15 @@ def _write_waits(transaction: Transaction, waits: Sequence[Wait]) -> int:
     return len(values)
 
 
+_AS_JOB: Callable[[tuple[Any, ...]], WaitingJob] = partial(tuple.__new__, WaitingJob)  # `_make`, at a third of its time
+
+
 def _waiting(connection: Connection) -> list[WaitingJob]:
     """Rows as the driver gives them, since there may be thousands: these columns are the same in the database and here."""
     queued = and_(jobs.c.state == str(State.QUEUED), jobs.c.reason.not_in(map(str, HOLDS)))
     found = connection.execute(select(*(jobs.c[name] for name in WaitingJob._fields)).where(queued))
     assert found.cursor is not None
-    return list(map(WaitingJob._make, found.cursor.fetchall()))
+    return list(map(_AS_JOB, found.cursor.fetchall()))
 
 
 def _running(connection: Connection) -> list[RunningJob]:
@@ -131,14 +135,18 @@ def _running(connection: Connection) -> list[RunningJob]:
 
 
 def _projects(connection: Connection) -> list[ProjectUse]:
+    """What is stored is summed up only for projects that may not store as much as they like."""
+    rows = connection.execute(select(projects)).all()
+    bounded = [row.name for row in rows if row.quota_stored_bytes is not None]
+    stored = stored_bytes(connection, bounded) if bounded else {}
     return [
         ProjectUse(
-            name=project.name,
-            share=project.share,
-            quota_gpus=project.quota.gpus,
-            quota_jobs=project.quota.jobs,
-            quota_stored_bytes=project.quota.stored_bytes,
-            stored_bytes=project.stored_bytes,
+            name=row.name,
+            share=row.share,
+            quota_gpus=row.quota_gpus,
+            quota_jobs=row.quota_jobs,
+            quota_stored_bytes=row.quota_stored_bytes,
+            stored_bytes=stored.get(row.name, 0),
         )
-        for project in read_projects(connection)
+        for row in rows
     ]
