@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from openai import OpenAI
 from tests.server.openai.clients import openai_client
@@ -119,7 +121,7 @@ def test_greedy_text_of_the_export_is_what_transformers_generates(
 def test_a_checkpoint_completes_too_and_is_another_model(client: OpenAI, job: Any) -> None:
     asked: dict[str, Any] = {"prompt": "Kettle 7 holds", "max_tokens": 0, "echo": True, "logprobs": 1}
     scores = {}
-    for name in (f"ft:{job.id}:step-{STEPS // 3 * 2}", f"ft:{job.id}:step-{STEPS}"):
+    for name in (f"ft:{job.id}:step-{STEPS // 3 * 2}", f"ft:{job.id}"):
         choice = client.completions.create(model=name, **asked).choices[0]
         assert choice.text == "Kettle 7 holds"
         assert choice.logprobs is not None
@@ -153,3 +155,15 @@ def test_a_job_is_paused_goes_on_and_is_cancelled(
         client.fine_tuning.jobs.cancel(job.id)
         wait_for(lambda: client.fine_tuning.jobs.retrieve(job.id).status == "cancelled")
     assert client.fine_tuning.jobs.retrieve(job.id).fine_tuned_model is None
+
+
+def test_models_end_with_a_server_that_is_killed(client: OpenAI, server: ServerProcess, job: Any) -> None:
+    """The last one here: there is no server after it."""
+    assert server.process is not None
+    with client.completions.create(model=job.fine_tuned_model, prompt="Kettle", max_tokens=100, stream=True) as text:
+        next(iter(text))
+        children = psutil.Process(server.process.pid).children()
+        held = [one for one in children if "steep.worker.completions" in one.cmdline()]
+        assert held
+        server.end(signal.SIGKILL)
+    wait_for(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in held), 20)
