@@ -103,8 +103,8 @@ class Mailbox:
 
 
 @contextmanager
-def mail_server(context: ssl.SSLContext | None = None) -> Iterator[Mailbox]:
-    """A mail server; with a context it takes e-mail only after STARTTLS and a login."""
+def mail_server(context: ssl.SSLContext | None = None, *, from_the_beginning: bool = False) -> Iterator[Mailbox]:
+    """A mail server; with a context it takes e-mail only after a login, encrypted by STARTTLS or from the beginning."""
     from aiosmtpd.controller import Controller
     from aiosmtpd.smtp import AuthResult
 
@@ -124,9 +124,11 @@ def mail_server(context: ssl.SSLContext | None = None) -> Iterator[Mailbox]:
         box.logins.append((data.login, data.password))
         return AuthResult(success=True)
 
-    options: dict[str, Any] = {} if context is None else {
-        "tls_context": context, "require_starttls": True, "authenticator": login, "auth_required": True,
-    }  # fmt: skip
+    options: dict[str, Any] = {} if context is None else {"authenticator": login, "auth_required": True}
+    if from_the_beginning:
+        options |= {"ssl_context": context, "auth_require_tls": False}  # which it takes for STARTTLS alone
+    elif context is not None:
+        options |= {"tls_context": context, "require_starttls": True}
     controller = Controller(Handler(), hostname="127.0.0.1", port=free_port(), **options)
     controller.start()
     try:

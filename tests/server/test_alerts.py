@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from tests.server.receiving import mail_server, receiving
-from tests.server.serving import free_port
+from tests.server.serving import free_port, serving, wait_for
 
 from steep import verify_signature
 from steep.client.signatures import sign
@@ -320,11 +320,17 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_an_email_tells_what_happened(tmp_path: Path, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings(
+    "ignore:Requiring AUTH while not requiring TLS"
+)  # it has TLS, which the receiver does not see
+@pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
+def test_an_email_tells_what_happened(
+    tmp_path: Path, certificate: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
-    with mail_server(context) as box:
-        url = f"smtp+starttls://steep%40example.org@127.0.0.1:{box.port}"
+    with mail_server(context, from_the_beginning=scheme == "smtps") as box:
+        url = f"{scheme}://steep%40example.org@127.0.0.1:{box.port}"
         place = Place(tmp_path, smtp=MailServer.parse(url, None, "a password"))
         job = place.submit({"email": "ada@example.org", "on": ["cancelled"]})
         place.cancel(job)
@@ -334,7 +340,7 @@ def test_an_email_tells_what_happened(tmp_path: Path, certificate: Path, monkeyp
         place.turn(after=6.0)
         place.turn(after=6.0)
         place.service.close()
-    assert box.envelopes == [("steep@example.org", ["ada@example.org"], True)]
+    assert box.envelopes == [("steep@example.org", ["ada@example.org"], scheme == "smtp+starttls")]
     assert box.logins == [(b"steep@example.org", b"a password")]
     (message,) = box.messages
     assert message["Subject"] == "[Steep] handbook: cancelled"
@@ -417,3 +423,18 @@ def test_an_alert_that_could_not_be_sent_is_refused(place: Place, alert: dict[st
 def test_a_secret_signs_webhooks_only(place: Place) -> None:
     with pytest.raises(ValueError, match="an email has none"):
         place.spec({"email": "a@b", "secret": "HOOK"})
+
+
+def test_alerts_leave_with_the_server(tmp_path: Path) -> None:
+    with receiving() as receiver, serving(tmp_path, loops=True, private_urls=True) as house, house.client() as client:
+        client.secrets.set("HOOK", SECRET)
+        service = {"held": True, "alerts": [hook(receiver.url, "created", "cancelled")]}
+        job = client.jobs.create(
+            {"name": "told", "base": "org/x", "corpus": {"sources": ["hf://org/x"]}, "service": service}
+        )
+        job.cancel()
+        wait_for(lambda: len(receiver.got) == 2, 20)
+        with pytest.raises(InvalidSpec, match="sends no e-mail"):
+            client.jobs.clone(job.id, set={"service.alerts": [{"email": "a@b"}]})
+    assert receiver.kinds == ["created", "cancelled"]
+    assert all(verify_signature(got.body, got.headers["Steep-Signature"], SECRET) for got in receiver.got)

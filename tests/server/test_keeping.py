@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.serving import serving
+from tests.server.serving import serving, wait_for
 from tests.server.shelving import Shelf
 
 from steep.artifacts.lineage import branch, go_back
@@ -179,3 +179,13 @@ def test_it_is_asked_for_over_the_wire(tmp_path: Path) -> None:
         assert project().keep == Keeping(after_seconds=60.0, last=3, best=1)
         client.projects.change("default", keep=Keeping())
         assert project().keep.after_seconds is None
+
+
+def test_it_goes_on_with_the_server(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    job = shelf.job(*STEPS)
+    shelf.store.projects.change(ProjectRequest(name="default", keep=Keeping(after_seconds=0.0)), shelf.now)
+    shelf.service.close()
+    with serving(tmp_path, loops=True) as house, house.client() as client:
+        wait_for(lambda: [view.step for view in client.checkpoints.list(job)] == [BEST, 50], 20)
+        assert house.service.run(job).catalog().steps() == [BEST, 50]
