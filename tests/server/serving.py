@@ -26,6 +26,7 @@ from steep.server.secretbox import SecretBox
 from steep.server.service import Service
 from steep.server.settings import ServerSettings
 from steep.server.store.store import Store
+from steep.server.tracing import Traces
 from steep.server.webserver import web_config
 from steep.spec.api import KeyRequest, Role
 
@@ -69,7 +70,12 @@ class Serving:
 
 @contextmanager
 def serving(
-    data: Path, backends: dict[str, Backend] | None = None, *, loops: bool = False, **changes: object
+    data: Path,
+    backends: dict[str, Backend] | None = None,
+    *,
+    loops: bool = False,
+    traces: Traces | None = None,
+    **changes: object,
 ) -> Iterator[Serving]:
     port = free_port()
     settings = replace(ServerSettings(data=data, port=port, warm=False), **changes)  # type: ignore[arg-type]
@@ -78,6 +84,7 @@ def serving(
     store = Store.open(settings.database_url)
     store.projects.ensure("default", time.time())
     service = Service(settings, store, backends or {}, SecretBox.at(data / "secrets.key"))
+    service.traces = traces or service.traces
     work = Loops(service)
     app = make_app(service, on_start=work.start, on_end=work.end) if loops else make_app(service)
     server = uvicorn.Server(web_config(app, settings))

@@ -18,6 +18,7 @@ from steep.server.openai.pool import Pool
 from steep.server.openai.router import UPLOAD_PATH
 from steep.server.openai.router import router as openai
 from steep.server.problems import tell_problems
+from steep.server.requesttraces import TraceRequests
 from steep.server.routes import (
     attempts,
     checkpoints,
@@ -31,6 +32,7 @@ from steep.server.routes import (
 )
 from steep.server.security import Guard, Shield
 from steep.server.service import Service
+from steep.server.tracing import NoTraces
 
 BASE = "/api/v1"
 NOUNS = (jobs, events, outputs, checkpoints, files, attempts, keys, projects, house)
@@ -63,6 +65,8 @@ def make_app(
     app.add_middleware(AuditTrail, service=service)
     app.add_middleware(Shield, bounds=service.settings.bounds, upload_paths=frozenset({f"{BASE}/files", UPLOAD_PATH}))
     tell_errors(app)
+    if not isinstance(service.traces, NoTraces):
+        app.add_middleware(TraceRequests, traces=service.traces)
     return app
 
 

@@ -51,9 +51,12 @@ def serve(settings: ServerSettings, *, local_key: bool = False) -> None:
     from steep.server.localkey import ensure_key
     from steep.server.loops.all import Loops
     from steep.server.service import Service
+    from steep.server.tracing import open_traces
     from steep.server.webserver import StoppableServer, web_config
 
+    traces = open_traces(os.environ)
     service = Service.open(settings)
+    service.traces = traces
     try:
         key_file = ensure_key(service, for_user=local_key)
         loops = Loops(service)

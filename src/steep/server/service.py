@@ -20,6 +20,7 @@ from steep.server.secretbox import SecretBox
 from steep.server.settings import ServerSettings
 from steep.server.store.projects import DEFAULT
 from steep.server.store.store import Store
+from steep.server.tracing import NoTraces, Traces
 from steep.server.uses import Uses
 
 
@@ -52,6 +53,7 @@ class Service:
         self.order_desk = OrderDesk(store.orders.standing)
         self.queue_places = QueuePlaces(store, lambda: [one for _, one in offered_devices(self.backends)])
         self.uses = Uses()
+        self.traces: Traces = NoTraces()
         self.num_streams = 0
         self.started_at = clock()
         self.replica = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
@@ -91,3 +93,4 @@ class Service:
             if close is not None:
                 close()
         self.store.close()
+        self.traces.close()

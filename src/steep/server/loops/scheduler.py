@@ -9,7 +9,7 @@ attempt without a handle; the next turn, of whichever replica, submits it again,
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from steep.artifacts.files import make_directory
@@ -17,12 +17,22 @@ from steep.compute.contract import Device, Order
 from steep.server.admission import resolve
 from steep.server.copies import with_store
 from steep.server.failure import Ending
+from steep.server.offers import offered_devices
 from steep.server.placement import Decisions, Placement, place
 from steep.server.service import Service
 from steep.server.store.attempts import Living
+from steep.server.tracing import ATTEMPT, JOB
 from steep.server.waiting import OfferedDevice
 from steep.server.workersecrets import secrets_for_workers
-from steep.spec.errors import Conflict, InvalidInput, NotFound, ServerUnavailable, SteepError
+from steep.spec.errors import (
+    EXIT_STOPPED,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    OutOfSpace,
+    ServerUnavailable,
+    SteepError,
+)
 from steep.spec.states import Reason
 
 log = logging.getLogger(__name__)
@@ -44,8 +54,10 @@ class Scheduler:
         if not snapshot.waiting:
             return
         offered = self._offered()
-        decisions = place(replace(snapshot, devices=[one for _, one in offered.values()]))
-        self._carry_out(decisions, offered)
+        with self._service.traces.span("schedule", {"steep.waiting": len(snapshot.waiting)}, {}) as span:
+            decisions = place(replace(snapshot, devices=[one for _, one in offered.values()]))
+            span.tell({"steep.placed": len(decisions.placements), "steep.preempted": len(decisions.preemptions)})
+            self._carry_out(decisions, offered)
 
     def _carry_out(self, decisions: Decisions, offered: Offered) -> None:
         for placement in decisions.placements:
@@ -60,21 +72,7 @@ class Scheduler:
         self._store.queue.record_waits(decisions.waits, self._service.now())
 
     def _offered(self) -> Offered:
-        return {(one.backend, one.id): (device, one) for device, one in self._devices()}
-
-    def _devices(self) -> Iterator[tuple[Device, OfferedDevice]]:
-        for name, backend in self._service.backends.items():
-            try:
-                capacity = backend.capacity()
-            except SteepError as error:
-                log.warning("The devices of %s cannot be read now: %s", name, error)
-                continue
-            for state in capacity.devices:
-                device = state.device
-                yield (
-                    device,
-                    OfferedDevice(name, device.id, device.kind, device.model, device.location, state.usable),
-                )
+        return {(one.backend, one.id): (device, one) for device, one in offered_devices(self._service.backends)}
 
     # ---------------------------------------------------------------------------------------------------- beginning
 
@@ -100,7 +98,8 @@ class Scheduler:
             self._refuse(job_id, error)
         else:
             (service.run(job_id).path / "error.json").unlink(missing_ok=True)  # an earlier attempt's last word
-            self._submit(placement.backend, job_id, begun.number, begun.token, placement.devices)
+            with service.traces.span("submit", {JOB: job_id, ATTEMPT: begun.number}, {}):
+                self._submit(placement.backend, job_id, begun.number, begun.token, placement.devices)
 
     def _prepare(self, job_id: str) -> None:
         """The run directory with its job file, as the worker will read it; a branch's is there already."""
@@ -130,9 +129,10 @@ class Scheduler:
         except SteepError as error:
             log.warning("%s/%d could not be submitted: %s", job_id, number, error)
             self._store.attempts.revoke(job_id, number, f"could not be started: {error}", service.now())
-            self._store.attempts.finish(
-                job_id, number, Ending(None, detail=str(error)), service.now(), service.settings.policy
-            )
+            # a full disk is no failure of the job: it goes on as often as it takes, as after a worker that was stopped by one
+            code = EXIT_STOPPED if isinstance(error, OutOfSpace) else None
+            ending = Ending(code, detail=str(error))
+            self._store.attempts.finish(job_id, number, ending, service.now(), service.settings.policy)
             return
         try:
             self._store.attempts.provisioned(job_id, number, handle, service.now())

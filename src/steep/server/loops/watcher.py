@@ -16,10 +16,11 @@ from steep.artifacts.outbox import Outbox
 from steep.artifacts.redaction import Redaction
 from steep.compute.contract import Backend, WorkerStatus
 from steep.server.evaluating import record_scores
-from steep.server.failure import Ending, Succeed
+from steep.server.failure import Ending, Succeed, Verdict
 from steep.server.outcomes import read_outcome
 from steep.server.service import Service
 from steep.server.store.attempts import Living
+from steep.server.tracing import ATTEMPT, JOB, Value
 from steep.server.workersecrets import secrets_for_workers
 from steep.spec.api import Problem, ReportsRequest
 from steep.spec.errors import EXIT_DONE, DamagedArtifact, Fenced, SteepError
@@ -90,9 +91,17 @@ class Watcher:
         if verdict is None:
             return
         log.info("%s/%d ended (%s): %s", attempt.job_id, attempt.number, status.exit_code, verdict)
+        self._trace(attempt, ending, verdict)
         if isinstance(verdict, Succeed):
             read_outcome(self._service, attempt.job_id)
         self._service.bell.ring()
+
+    def _trace(self, attempt: Living, ending: Ending, verdict: Verdict) -> None:
+        known: dict[str, Value] = {JOB: attempt.job_id, ATTEMPT: attempt.number}
+        known["steep.verdict"] = type(verdict).__name__.lower()
+        if ending.exit_code is not None:
+            known["steep.exit_code"] = ending.exit_code
+        self._service.traces.past("attempt", attempt.started_at, self._service.now(), known)
 
     def _catch_up(self, attempt: Living) -> None:
         """Take in what lies in the run directory and was not sent."""
