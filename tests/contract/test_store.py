@@ -21,6 +21,7 @@ from tests.contract.makers import (
 from steep.server.failure import Cancel, Ending, Fail, Requeue, Retry, Succeed
 from steep.server.store.jobs import Idempotency
 from steep.server.store.store import Store
+from steep.server.waiting import queue_order
 from steep.spec.api import CheckpointView, JobChange, Problem, ProjectRequest, Quota, ReportsRequest
 from steep.spec.errors import Conflict, Fenced, InvalidSpec, NotFound
 from steep.spec.events import EventKind
@@ -368,6 +369,13 @@ def test_a_machine_that_failed_is_tried_again_after_a_while(store: Store) -> Non
     assert begun(store, attempt.job_id, 10.0 + verdict.delay_seconds).number == 2
     first, _ = store.jobs.attempts(attempt.job_id)
     assert (first.standing.state, first.standing.reason) == (State.FAILED, Reason.MACHINE_FAILED)
+
+
+def test_a_clock_that_was_ahead_keeps_nobody_waiting(store: Store) -> None:
+    attempt = running(store)
+    assert isinstance(store.attempts.finish(attempt.job_id, 1, GONE, 1800.0), Retry)
+    assert [job.id for job in queue_order(store.queue.snapshot(20.0))] == [attempt.job_id]
+    assert begun(store, attempt.job_id, 20.0).number == 2
 
 
 def test_what_the_user_can_mend_fails_at_once_in_the_workers_words(store: Store) -> None:

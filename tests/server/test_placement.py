@@ -70,7 +70,7 @@ def test_projects_take_turns_by_their_shares():
 
 def test_jobs_that_back_off_are_left_alone():
     early = waiting("early", not_before=NOW + 5)
-    lost_clock = waiting("lost", not_before=NOW + 1e6)
+    lost_clock = waiting("lost", not_before=NOW + 5, since=NOW + 4)
     decisions = decide([early, lost_clock], machine(1))
     assert placed(decisions) == {"lost": ("here-0",)}
     assert decisions.waits == []

@@ -14,7 +14,6 @@ from operator import attrgetter
 from typing import Literal, NamedTuple
 
 PATIENCE_SECONDS = 300.0
-MAX_BACK_OFF_SECONDS = 3600.0
 
 Kind = Literal["gpu", "cpu"]
 Place = tuple[str, str]  # backend and location
@@ -31,6 +30,7 @@ class WaitingJob(NamedTuple):
         not_before: it is backing off until then.
         reason: why it waits, as it was last written down.
         detail: the sentence beside it.
+        since: when it began to wait, by the clock that `not_before` is of.
     """
 
     id: str
@@ -43,6 +43,7 @@ class WaitingJob(NamedTuple):
     not_before: float
     reason: str = ""
     detail: str = ""
+    since: float = 0.0
 
 
 class RunningJob(NamedTuple):
@@ -132,9 +133,9 @@ def suiting(devices: Iterable[OfferedDevice], need: Need) -> Iterator[tuple[Plac
         yield place, frozenset(numbers)
 
 
-def is_backing_off(not_before: float, now: float) -> bool:
-    """Whether it is too early to begin. A time far ahead is one of before the clock was set back, and counts no more."""
-    return 0 < not_before - now <= MAX_BACK_OFF_SECONDS
+def is_backing_off(not_before: float, since: float, now: float) -> bool:
+    """Whether it is too early to begin. A wait that began in the future is one of before the clock was set back, and is over."""
+    return since <= now < not_before
 
 
 def queue_order(snapshot: Snapshot) -> list[WaitingJob]:
@@ -146,7 +147,7 @@ def queue_order(snapshot: Snapshot) -> list[WaitingJob]:
     lines: dict[tuple[int, str], list[WaitingJob]] = defaultdict(list)
     now = snapshot.now
     for job in snapshot.waiting:
-        if job.not_before <= now or not is_backing_off(job.not_before, now):
+        if job.not_before <= now or not is_backing_off(job.not_before, job.since, now):
             lines[job.priority, job.project].append(job)
     of_priority: dict[int, dict[str, list[WaitingJob]]] = defaultdict(dict)
     for (priority, project), line in lines.items():

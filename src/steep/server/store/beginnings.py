@@ -34,7 +34,7 @@ def begin_attempt(
     project = transaction.lock(select(projects).where(projects.c.name == name)).one_or_none()
     job = lock_job(transaction, job_id)
     standing = standing_of(job)
-    if standing.state is not State.QUEUED or standing.is_paused or is_backing_off(job.not_before, now):
+    if standing.state is not State.QUEUED or standing.is_paused or is_backing_off(job.not_before, job.since, now):
         raise Conflict(f"the job is {standing.state} ({standing.reason}), and not waiting", where=job_id)
     gpus = sum(device.kind == "gpu" for device in devices)
     _keep_quota(transaction.connection, project, gpus)
