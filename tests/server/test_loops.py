@@ -24,6 +24,7 @@ from steep.server.loops.limits import LimitsLoop
 from steep.server.settings import Patience
 from steep.server.store.ids import new_id
 from steep.spec.api import JobChange, JobDetail, ReportsRequest
+from steep.spec.errors import OutOfSpace
 from steep.spec.events import EventKind
 from steep.spec.job import JobSpec
 from steep.spec.service import Limits
@@ -144,6 +145,28 @@ def test_a_worker_that_was_heard_of_keeps_its_token_when_its_handle_was_never_wr
         place.store.jobs.request_stop(job, Reason.CANCEL_REQUESTED, "enough", time.time())
         place.service.bell.ring()
         assert place.wait(job, State.CANCELLED).attempts == 1
+
+
+class FullFor(LocalBackend):
+    """Its disk is full for the first few orders."""
+
+    orders_refused = 0
+
+    def submit(self, order: Order) -> str:
+        if self.orders_refused < 3:
+            self.orders_refused += 1
+            raise OutOfSpace("the disk is full", where=str(order.run_directory))
+        return super().submit(order)
+
+
+def test_a_full_disk_is_no_failure_of_a_job_that_could_not_begin(tmp_path: Path) -> None:
+    with (
+        FullFor(tmp_path, cpu_slots=1, warm=False, program=COLD) as backend,
+        serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT, policy=SOON) as house,
+    ):
+        place = Place(house)
+        job = place.submit("finish", service={"max_attempts": 2})
+        assert place.wait(job, State.SUCCEEDED, seconds=60).attempts == 4
 
 
 def test_silence_is_no_failure_until_it_is_fenced(tmp_path: Path, backend: LocalBackend) -> None:
