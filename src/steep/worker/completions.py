@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.step is None:
             writer = load_directory(options.model, trust_remote_code=options.trust_remote_code)
         else:
-            writer = load_checkpoint(options.model, options.step)
+            writer = load_checkpoint(options.model, options.step, trust_remote_code=options.trust_remote_code)
     except SteepError as error:
         say(_refusal(None, error))
         return error.exit_code

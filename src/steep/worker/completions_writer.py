@@ -40,7 +40,7 @@ def load_directory(directory: Path, *, trust_remote_code: bool = False) -> Write
     return Writer(model, Vocabulary.load(str(directory)))
 
 
-def load_checkpoint(run: Path, step: int) -> Writer:
+def load_checkpoint(run: Path, step: int, *, trust_remote_code: bool = False) -> Writer:
     """The model of a run's checkpoint; adapters are merged.
 
     Raises:
@@ -57,7 +57,10 @@ def load_checkpoint(run: Path, step: int) -> Writer:
     from steep.worker.weights import RunModels
 
     directory = RunDirectory.existing(run)
-    context = Context(run=directory, spec=directory.spec(), observer=Silent(), should_stop=lambda: None)
+    spec = directory.spec()
+    trusted = spec.base.model_copy(update={"trust_remote_code": trust_remote_code and spec.base.trust_remote_code})
+    spec = spec.model_copy(update={"base": trusted})
+    context = Context(run=directory, spec=spec, observer=Silent(), should_stop=lambda: None)
     directory.catalog().get(step)
     _require_room(find_model(context.base), copies=3)  # the base, the checkpoint, and the model that takes them on
     model = RunModels(context).load("checkpoint", step)

@@ -15,6 +15,7 @@ from steep.artifacts.checkpoints import MANIFEST
 from steep.server.admission import PACKAGED
 from steep.server.auth import Caller
 from steep.server.service import Service
+from steep.spec.api import JobView
 from steep.spec.errors import NotFound
 
 TINY_BASE = "tiny-base"
@@ -101,26 +102,40 @@ def find_model(here: Service, caller: Caller, name: str) -> Model:
     match = _NAME.match(name)
     if match is None:
         raise _no_model(name)
-    job, step = match["job"], match["step"]
     try:
-        view = here.store.jobs.get(job, here.now())
-        caller.must_see(view.project, "such job")
-        return _export(here, name, job, view.project) if step is None else _checkpoint(here, name, job, view.project)
+        job = here.store.jobs.get(match["job"], here.now())
+        caller.must_see(job.project, "such job")
+        return _export(here, job) if match["step"] is None else _checkpoint(here, job, int(match["step"]))
     except NotFound as error:
         raise _no_model(name) from error
 
 
-def _export(here: Service, name: str, job: str, project: str) -> Model:
-    directory = here.run(job).export
+def _export(here: Service, job: JobView) -> Model:
+    directory = here.run(job.id).export
     stamp = _stamp(directory / "config.json")
-    return Model(name, stamp / 1e9, project, project, directory, trust_remote_code=_trusts(here, job), version=stamp)
+    return Model(
+        name=export_name(job.id),
+        created_at=stamp / 1e9,
+        owner=job.project,
+        project=job.project,
+        directory=directory,
+        trust_remote_code=_trusts(here, job.id),
+        version=stamp,
+    )
 
 
-def _checkpoint(here: Service, name: str, job: str, project: str) -> Model:
-    step = int(name.rpartition("-")[2])
-    view, run = here.store.checkpoints.get(job, step), here.run(job)
-    stamp = _stamp(run.catalog().path(step) / MANIFEST)
-    return Model(name, view.created_at, project, project, run.path, step, _trusts(here, job), stamp)
+def _checkpoint(here: Service, job: JobView, step: int) -> Model:
+    view, run = here.store.checkpoints.get(job.id, step), here.run(job.id)
+    return Model(
+        name=checkpoint_name(job.id, step),
+        created_at=view.created_at,
+        owner=job.project,
+        project=job.project,
+        directory=run.path,
+        step=step,
+        trust_remote_code=_trusts(here, job.id),
+        version=_stamp(run.catalog().path(step) / MANIFEST),
+    )
 
 
 def _trusts(here: Service, job: str) -> bool:
@@ -138,6 +153,5 @@ def _no_model(name: str) -> NoSuchModel:
     return NoSuchModel(
         f"there is no model {name!r}",
         where="model",
-        cure=f"GET /v1/models lists those that there are; {export_name('JOB')} is a job's export, "
-        f"{checkpoint_name('JOB', 100).replace('100', 'N')} a checkpoint.",
+        cure="GET /v1/models lists those that there are; ft:JOB is a job's export, ft:JOB:step-N a checkpoint.",
     )
