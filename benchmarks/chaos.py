@@ -12,7 +12,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ def _run(kind: str, options: argparse.Namespace) -> Report:
     for what in report.wrong:
         print(f"WRONG: {what}")
     FOUND.mkdir(parents=True, exist_ok=True)
-    values = {**asdict(report), "transitions": len(report.transitions)}
+    values = {**vars(report), "transitions": len(report.transitions)}
     (FOUND / f"{kind}.json").write_text(json.dumps(values, indent=1))
     print(table({kind: values}))
     return report
