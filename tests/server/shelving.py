@@ -30,12 +30,14 @@ class Shelf:
         self.now = time.time()
         self.service = Service(made, self.store, {}, SecretBox.at(data / "secrets.key"), lambda: self.now)
 
-    def job(self, *steps: int, project: str = "default", ended: bool = True, size: int = 1000) -> str:
+    def job(
+        self, *steps: int, project: str = "default", ended: bool = True, size: int = 1000, source: str = "hf://org/x"
+    ) -> str:
         """A job that saved checkpoints of so many bytes, each better than the one before until half of them."""
         values = {
             "name": "kept",
             "base": "org/x",
-            "corpus": {"sources": ["hf://org/x"]},
+            "corpus": {"sources": [source]},
             "service": {"project": project},
         }
         spec, job_id = JobSpec.model_validate(values), new_id("job")

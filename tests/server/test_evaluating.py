@@ -8,14 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.server.serving import serving
 from tests.server.shelving import Shelf
 
 from steep.artifacts.checkpoints import CheckpointCatalog, CheckpointManifest
 from steep.artifacts.later import LaterEvaluation, prepare_evaluation
 from steep.server.evaluating import record_scores
-from steep.spec.errors import DamagedArtifact, InvalidInput, NotFound
+from steep.spec.api import EvaluationRequest
+from steep.spec.errors import DamagedArtifact, InvalidInput, InvalidSpec, NotFound
 from steep.spec.events import EventKind
 from steep.spec.job import JobSpec
+from steep.spec.states import State
 
 
 @pytest.fixture
@@ -91,3 +94,24 @@ def test_what_is_no_order_to_measure_is_told(tmp_path: Path) -> None:
     (tmp_path / "later.json").write_text("{}")
     with pytest.raises(DamagedArtifact, match="does not say what to measure"):
         LaterEvaluation.read(tmp_path)
+
+
+def test_what_it_was_trained_on_may_be_gone(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    job = shelf.job(10, source="steep://files/file-that-was-deleted")
+    shelf.service.close()
+    with serving(tmp_path) as house, house.client() as client:
+        ordered = client.checkpoints.evaluate(job, 10, EvaluationRequest(tasks=("quiz",)))
+        assert (ordered.kind, ordered.standing.state) == ("evaluation", State.QUEUED)
+        spec = house.service.run(ordered.id).spec()
+        assert (spec.evaluation.tasks, spec.corpus.sources[0].path) == (
+            ("quiz",),
+            "steep://files/file-that-was-deleted",
+        )
+        with pytest.raises(InvalidSpec, match="no such file"):
+            client.jobs.clone(job)
+        for wrong in ({"tasks": ["/etc/quiz.yaml"]}, {"texts": ["/etc/passwd"]}, {"texts": ["http://127.0.0.1/x"]}):
+            with pytest.raises(InvalidSpec) as caught:
+                client.checkpoints.evaluate(job, 10, EvaluationRequest.model_validate(wrong))
+            assert (caught.value.where or "").startswith("evaluation.")
+        assert len(list((tmp_path / "runs").iterdir())) == 2  # what was refused leaves nothing

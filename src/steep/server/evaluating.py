@@ -14,7 +14,7 @@ from steep.server.store.submissions import Idempotency
 from steep.server.submission import order
 from steep.spec.api import EvaluationRequest, JobView
 from steep.spec.errors import Conflict, DamagedArtifact, NotFound
-from steep.spec.job import JobSpec
+from steep.spec.job import JobSpec, Replay
 from steep.spec.service import Service as ServicePart
 
 log = logging.getLogger(__name__)
@@ -35,11 +35,11 @@ def order_evaluation(
         raise Conflict(f"the checkpoint of step {step} is deleted", where=job_id, cure="Choose another one.")
     service.store.checkpoints.require_sound(job_id, step)
     spec = evaluation_spec(service.store.jobs.spec(job_id), step, request)
-    admit(spec, service)
     new = new_id("job")
     place = service.settings.run_directory(new)
+    resolved = _admitted(spec, service)
     try:
-        prepare_evaluation(service.run(job_id), step, place, resolve(spec, service))
+        prepare_evaluation(service.run(job_id), step, place, resolved)
         made = order(
             service, caller, spec, idempotency_key=wanted, parent=(job_id, step), job_id=new, kind="evaluation"
         )
@@ -67,6 +67,14 @@ def evaluation_spec(spec: JobSpec, step: int, request: EvaluationRequest) -> Job
             "evaluation": spec.evaluation.model_copy(update=measures),
         }
     )
+
+
+def _admitted(spec: JobSpec, service: Service) -> JobSpec:
+    """The spec as the worker reads it. What it was trained on is not read again, and may be gone by now."""
+    untrained = spec.corpus.model_copy(update={"sources": ()})
+    measuring = spec.model_copy(update={"corpus": untrained, "replay": Replay()})
+    admit(measuring, service)
+    return resolve(measuring, service).model_copy(update={"corpus": spec.corpus, "replay": spec.replay})
 
 
 def record_scores(service: Service, job_id: str) -> None:

@@ -25,13 +25,16 @@ def order(
 ) -> JobView:
     """Queue a job for whoever asks, and wake the scheduler. The same order again answers the same job.
 
+    An evaluation was admitted by whoever made its run: it reads less than its spec names.
+
     Raises:
         InvalidSpec: it names a project or a source that it may not have.
         Forbidden: the key does not open its project.
         Conflict: the idempotency key was used for another order.
     """
     owned = _owned(spec, caller)
-    admit(owned, service)
+    if kind == "training":
+        admit(owned, service)
     view, is_new = service.store.jobs.submit(
         owned,
         service.now(),
