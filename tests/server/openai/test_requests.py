@@ -209,6 +209,17 @@ def test_jobs_are_steered_and_listed_by_pages(client: OpenAI, house: Serving, fi
         client.fine_tuning.jobs.list_events(job, after="ftevent-x")
 
 
+def test_jobs_that_only_measure_are_none_here(client: OpenAI, house: Serving, file: str, order: Order) -> None:
+    job = client.fine_tuning.jobs.create(**order(file, metadata={"kind": "of"}))
+    store, now = house.service.store, house.service.now()
+    measuring, _ = store.jobs.submit(store.jobs.spec(job.id), now, parent=(job.id, 20), kind="evaluation")
+    assert [one.id for one in client.fine_tuning.jobs.list(metadata={"kind": "of"})] == [job.id]
+    for ask in (client.fine_tuning.jobs.retrieve, client.fine_tuning.jobs.cancel, client.fine_tuning.jobs.list_events):
+        with pytest.raises(openai.NotFoundError, match="trains nothing"):
+            ask(measuring.id)
+    assert not store.jobs.get(measuring.id, now).standing.is_terminal
+
+
 def test_the_same_order_under_one_key_is_one_job(client: OpenAI, file: str, order: Order) -> None:
     again = {"extra_headers": {"Idempotency-Key": "once"}}
     ids = {client.fine_tuning.jobs.create(**order(file), **again).id for _ in range(3)}

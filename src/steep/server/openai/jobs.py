@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Request
 from fastapi.responses import Response
 
-from steep.server.auth import Here, Member, Viewer
+from steep.server.auth import Caller, Here, Member, Viewer
 from steep.server.openai.errors import errors
 from steep.server.openai.lists import After, Limit, ProjectHeader, list_of, metadata_of, projects_of
 from steep.server.openai.ordering import in_their_words, spec_of
@@ -21,9 +21,11 @@ from steep.server.store.job_views import JobFilter
 from steep.server.store.paging import PageRequest
 from steep.server.store.submissions import Idempotency
 from steep.server.submission import order
-from steep.spec.errors import InvalidInput, InvalidSpec
+from steep.spec.errors import InvalidInput, InvalidSpec, NotFound
 
 router = APIRouter(prefix="/fine_tuning/jobs", tags=["openai_jobs"])
+
+KIND = "training"
 
 Job = Annotated[str, Path(description="Id of a job.", max_length=100)]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
@@ -53,7 +55,7 @@ def list_jobs(
     here: Here, caller: Viewer, request: Request, project: ProjectHeader = None, after: After = None, limit: Limit = 20
 ) -> Response:
     """The newest first. `metadata[key]=value` chooses."""
-    chosen = JobFilter(tags=metadata_of(request.query_params), projects=projects_of(caller, project))
+    chosen = JobFilter(tags=metadata_of(request.query_params), projects=projects_of(caller, project), kind=KIND)
     found = here.store.jobs.list(here.now(), chosen, PageRequest(page_size=limit, after=after))
     return answer(
         list_of((job_object(job, here.store.jobs.spec(job.id)) for job in found.items), has_more=found.has_more)
@@ -63,13 +65,14 @@ def list_jobs(
 @router.get("/{job}", summary="A job", response_model=JobObject, responses=errors(404))
 def retrieve(here: Here, caller: Viewer, job: Job) -> Response:
     """How it stands."""
-    native.seen(here, caller, job)
+    _require(here, caller, job)
     return _shown(here, job)
 
 
 @router.post("/{job}/cancel", summary="End a job", response_model=JobObject, responses=errors(404, 409))
 def cancel(here: Here, caller: Member, job: Job) -> Response:
     """What it has made stays."""
+    _require(here, caller, job)
     native.cancel(here, caller, job)
     return _shown(here, job)
 
@@ -77,6 +80,7 @@ def cancel(here: Here, caller: Member, job: Job) -> Response:
 @router.post("/{job}/pause", summary="Save and hold", response_model=JobObject, responses=errors(404, 409))
 def pause(here: Here, caller: Member, job: Job) -> Response:
     """It saves a checkpoint, and keeps no GPU until it is resumed."""
+    _require(here, caller, job)
     native.pause(here, caller, job)
     return _shown(here, job)
 
@@ -84,6 +88,7 @@ def pause(here: Here, caller: Member, job: Job) -> Response:
 @router.post("/{job}/resume", summary="Let a held job go on", response_model=JobObject, responses=errors(404, 409))
 def resume(here: Here, caller: Member, job: Job) -> Response:
     """It goes on from its newest valid checkpoint."""
+    _require(here, caller, job)
     native.resume(here, caller, job)
     return _shown(here, job)
 
@@ -91,7 +96,7 @@ def resume(here: Here, caller: Member, job: Job) -> Response:
 @router.get("/{job}/events", summary="What happened", response_model=ListAnswer[JobEvent], responses=errors(404))
 def events(here: Here, caller: Viewer, job: Job, after: After = None, limit: Limit = 20) -> Response:
     """The newest first."""
-    native.seen(here, caller, job)
+    _require(here, caller, job)
     known = _number(after, EVENT_ID)
     page = PageRequest(page_size=limit, sort_by="id", descending=True, after=known)
     found = here.store.events.list(page, job_id=job)
@@ -103,11 +108,21 @@ def events(here: Here, caller: Viewer, job: Job, after: After = None, limit: Lim
 )
 def checkpoints(here: Here, caller: Viewer, job: Job, after: After = None, limit: Limit = 10) -> Response:
     """The newest first, with what was measured on each."""
-    native.seen(here, caller, job)
+    _require(here, caller, job)
     known = _number(after, f"{CHECKPOINT_ID}{job}-")
     page = PageRequest(page_size=limit, sort_by="step", descending=True, after=known)
     found = here.store.checkpoints.list(job, page)
     return answer(list_of(map(checkpoint_object, found.items), has_more=found.has_more))
+
+
+def _require(here: Service, caller: Caller, job: str) -> None:
+    """There must be such a job, and it must be one that trains.
+
+    Raises:
+        NotFound: there is none, or not for this key, or it measures a checkpoint of another one.
+    """
+    if native.seen(here, caller, job).kind != KIND:
+        raise NotFound(f"job {job} measures a checkpoint and trains nothing", cure="/api/v1/jobs knows it.")
 
 
 def _shown(here: Service, job: str) -> Response:

@@ -33,6 +33,7 @@ class JobFilter:
         name: in the job's name, whatever its case.
         parent: branches of this job.
         paused: those that are held, or those that are not.
+        kind: `training` or `evaluation`.
     """
 
     states: tuple[State, ...] = ()
@@ -41,6 +42,7 @@ class JobFilter:
     name: str | None = None
     parent: str | None = None
     paused: bool | None = None
+    kind: str | None = None
 
 
 ALL_JOBS = JobFilter()
@@ -134,6 +136,8 @@ def _chosen(query: Select[Any], chosen: JobFilter) -> Select[Any]:
         query = query.where(containing(jobs.c.name, chosen.name))
     if chosen.parent is not None:
         query = query.where(jobs.c.parent == chosen.parent)
+    if chosen.kind is not None:
+        query = query.where(jobs.c.kind == chosen.kind)
     if chosen.paused is not None:
         held = (jobs.c.state == "queued") & jobs.c.reason.startswith("held_", autoescape=True)
         query = query.where(held if chosen.paused else ~held)
