@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -178,14 +179,14 @@ def world(kind: str, seed: int, directory: Path) -> Iterator[World]:
         ports = [free_port() for _ in range(1 if kind == "sqlite" else 2)]
         line = Requests(ports, seed)
         stack.callback(line.close)
-        bucket, bucket_line, variables = _store(kind, directory, stack)
+        bucket, bucket_line = _store(kind, directory, stack)
         made = World(
             kind, directory, directory / "disk" / "data", _write_text(directory / "text"), databases, database, line,
             has_small_disk, bucket, bucket_line,
         )  # fmt: skip
         stack.callback(made.end)
         environment = {
-            **os.environ, **variables,
+            **os.environ,
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}", "OMP_NUM_THREADS": "1", JOURNAL: str(made.journal),
             "XDG_CONFIG_HOME": str(directory / "config"), "STEEP_CACHE": str(directory / "cache"),
         }  # fmt: skip
@@ -215,14 +216,15 @@ def _small_disk(where: Path) -> Iterator[bool]:
             subprocess.run(["umount", "-l", where], check=True)
 
 
-def _store(kind: str, directory: Path, stack: ExitStack) -> tuple[str, Bytes | None, dict[str, str]]:
-    """Where checkpoints are copied to: its URL, the line to it, and variables that workers need for it."""
+def _store(kind: str, directory: Path, stack: ExitStack) -> tuple[str, Bytes | None]:
+    """Where checkpoints are copied to: its URL, and the line to it. What S3 needs to know is in the environment meanwhile."""
     if kind == "sqlite":
         (directory / "bucket").mkdir()
-        return str(directory / "bucket"), None, {}
+        return str(directory / "bucket"), None
     import boto3
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a line for each request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     stack.callback(server.stop)
@@ -241,7 +243,10 @@ def _store(kind: str, directory: Path, stack: ExitStack) -> tuple[str, Bytes | N
     )
     client.create_bucket(Bucket=BUCKET)
     client.close()
-    return f"s3://{BUCKET}/copies", line, variables
+    os.environ |= variables
+    for name in variables:
+        stack.callback(os.environ.pop, name)
+    return f"s3://{BUCKET}/copies", line
 
 
 def _write_text(place: Path) -> Path:
