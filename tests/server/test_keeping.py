@@ -11,6 +11,8 @@ from tests.server.serving import serving, wait_for
 from tests.server.shelving import Shelf
 
 from steep.artifacts.lineage import branch, go_back
+from steep.artifacts.mirror import RemoteCheckpoints
+from steep.artifacts.store import open_store
 from steep.server.keeping import prune
 from steep.server.loops.retention import RetentionLoop
 from steep.spec.api import Keeping, ProjectRequest, ProjectView
@@ -122,6 +124,25 @@ def test_a_model_from_scratch_has_a_best_one_too(shelf: Shelf) -> None:
         transaction.connection.exec_driver_sql("UPDATE evaluations SET general = '{}', forgetting = NULL")
     assert kept(shelf, job) == list(STEPS)
     assert pruned(shelf, job) == (10, 20, 40)
+
+
+def test_the_services_copies_go_too_but_not_those_that_can_mend(tmp_path: Path) -> None:
+    place = tmp_path / "copies"
+    place.mkdir()
+    shelf = Shelf(tmp_path, artifacts=str(place))
+    job = shelf.job(*STEPS, size=1000)
+    catalog = shelf.service.run(job).catalog()
+    remote = RemoteCheckpoints(open_store(f"{place}/{job}"), "kept", "data")  # as its worker makes them
+    for step in STEPS:
+        remote.upload(catalog, step)
+    with shelf.store.database.write(shelf.now) as transaction:
+        transaction.connection.exec_driver_sql("UPDATE checkpoints SET uploaded = true")
+    shelf.store.checkpoints.verified(job, 20, "damaged", "", shelf.now)
+    freed = prune(shelf.service, job, keep_last=1, keep_best=1, why="")
+    assert freed.steps == (10, 40)
+    assert remote.steps() == [20, 30, 50]
+    assert freed.freed_bytes > 4000  # here and there
+    shelf.service.close()
 
 
 def test_nothing_goes_while_somebody_works(shelf: Shelf) -> None:

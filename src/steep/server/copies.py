@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 
+from steep.artifacts.checkpoints import step_name
+from steep.artifacts.mirror import RemoteCheckpoints
 from steep.artifacts.store import open_store
 from steep.server.service import Service
 from steep.spec.errors import SteepError
@@ -41,3 +43,19 @@ def remove_copies(service: Service, job_id: str) -> int:
     except SteepError as error:
         log.warning("%s: copies of its checkpoints are left in %s: %s", job_id, where, error)
     return freed
+
+
+def remove_copy(service: Service, job_id: str, step: int) -> int:
+    """Delete the copy that the service keeps of one checkpoint; returns its bytes. See `remove_copies`."""
+    where = service.settings.artifacts
+    if where is None:
+        return 0
+    name = service.store.jobs.spec(job_id).name
+    try:
+        remote = RemoteCheckpoints(open_store(where), f"{job_id}/{name}", "")
+        size_bytes = sum(one.size_bytes for one in remote.store.list(f"{remote.prefix}/{step_name(step)}"))
+        remote.delete(step)
+    except SteepError as error:
+        log.warning("%s: the copy of its checkpoint %d is left in %s: %s", job_id, step, where, error)
+        return 0
+    return size_bytes

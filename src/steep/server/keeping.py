@@ -65,7 +65,11 @@ def _dispensable(
                 step=view.step,
                 gain=view.gain,
                 forgetting=view.forgetting if view.general_bpb else 0.0,
-                pinned=view.pinned or view.selected or view.step == known or catalog.pinned(view.step),
+                pinned=view.pinned
+                or view.selected
+                or view.step == known
+                or catalog.pinned(view.step)
+                or _is_mendable(view),
                 ancestor=view.step in branched or bool(catalog.branches(view.step)),
                 valid=view.step in sound,
             )
@@ -73,6 +77,11 @@ def _dispensable(
         ],
         policy,
     )
+
+
+def _is_mendable(view: CheckpointView) -> bool:
+    """It is damaged here, and its copy may be whole."""
+    return view.state == "damaged" and view.uploaded
 
 
 def told(pruned: Pruned) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from steep.server.copies import remove_copies
+from steep.server.copies import remove_copies, remove_copy
 from steep.server.service import Service
 from steep.spec.api import Freed
 from steep.spec.errors import Conflict, InvalidInput
@@ -36,7 +36,7 @@ def remove_job(service: Service, job_id: str) -> Freed:
 
 
 def remove_checkpoint(service: Service, job_id: str, step: int, why: str = "deleted on request") -> Freed:
-    """Delete a checkpoint's bytes. Its row stays, for what was measured on it.
+    """Delete a checkpoint's bytes, and the copy that the service keeps of it. Its row stays, for what was measured on it.
 
     Raises:
         Conflict: it is pinned, something descends from it, or the job works and would resume from it.
@@ -58,5 +58,6 @@ def remove_checkpoint(service: Service, job_id: str, step: int, why: str = "dele
             freed = catalog.delete(step)
         except InvalidInput as error:
             raise Conflict(error.what, where=f"{job_id}/{step}", cure=error.cure) from error
+    freed += remove_copy(service, job_id, step)
     service.store.checkpoints.delete(job_id, step, freed, f"step {step} {why}", service.now())
     return Freed(freed_bytes=freed)
