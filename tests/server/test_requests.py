@@ -18,7 +18,7 @@ from tests.server.serving import Serving, serving, wait_for
 from steep import Client
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.compute.local.backend import LocalBackend
-from steep.server.addresses import is_public
+from steep.corpus.addresses import is_public
 from steep.server.admission import PACKAGED
 from steep.spec.api import ProjectRequest, Quota
 from steep.spec.errors import Conflict, Forbidden, InvalidInput, InvalidSpec, NotFound

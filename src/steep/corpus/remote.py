@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 from steep.artifacts.files import full_disk_stops
 from steep.artifacts.s3 import s3_client
+from steep.corpus.addresses import open_url
 from steep.corpus.listing import Listed, select, unreachable
 from steep.corpus.patterns import WILDCARDS, split_at_wildcard
 from steep.spec.errors import InvalidCorpus
@@ -206,7 +207,7 @@ def _fetch(url: str, target: IO[bytes]) -> None:
 
 def _request(url: str, method: str) -> Any:
     request = urllib.request.Request(quote(url, safe="%/:=&?~#+!$,;'@()*[]"), method=method)
-    return urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
+    return open_url(request, _TIMEOUT_SECONDS)
 
 
 @contextlib.contextmanager

@@ -1,24 +1,12 @@
-"""Addresses on the internet: which of them are public, and whether a URL leads to such ones alone."""
+"""Whether a URL that a job names leads to public addresses alone, before the job is taken."""
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from urllib.parse import urlsplit
 
+from steep.corpus.addresses import is_public
 from steep.spec.errors import InvalidSpec
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address is one that everybody on the internet reaches; mapped ones count as what they stand for."""
-    one = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(one, ipaddress.IPv6Address):
-        inner = one.ipv4_mapped or one.sixtofour or (one.teredo[1] if one.teredo else None)
-        if inner is not None:
-            one = inner
-        elif one in ipaddress.ip_network("64:ff9b::/96"):
-            one = ipaddress.ip_address(int(one) & 0xFFFFFFFF)
-    return one.is_global and not one.is_multicast
 
 
 def require_public(url: str, field: str, *, private_too: bool, cure: str) -> None:

@@ -5,8 +5,8 @@
     http(s)://            at public addresses only, unless the server allows others
     s3://  hf://          with the credentials of the job's project
 
-Two gaps are known. A name may mean another address by the time that the worker reads it, and a link below a root may lead
-out of it: whoever may write below a root, or answer for a public name, is trusted so far.
+A gap is known: a link below a root may lead out of it by the time that the worker reads it, so whoever may write below a root is
+trusted so far. Names of hosts are looked at again when they are read, see `corpus/addresses.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from steep.client.config import config_file
 from steep.server.addresses import require_public
 from steep.server.alerts import admit_alerts
 from steep.server.service import Service
+from steep.server.settings import ServerSettings
 from steep.spec.errors import Forbidden, InvalidSpec, NotFound
 from steep.spec.job import JobSpec, Source
 from steep.spec.load import is_remote
@@ -69,7 +71,9 @@ def _checked(path: str, field: str, spec: JobSpec, service: Service) -> str:
     if path.startswith(UPLOADED):
         _uploaded(path, field, spec, service)
     elif not is_remote(path):
-        _below_a_root(path, field, service.settings.roots)
+        _below_a_root(path, field, service.settings)
+        if not (field == BASE_FIELD and _is_own_export(path, spec, service)):
+            _keep_out(path, field, service.settings)
     elif (scheme := path.partition("://")[0].lower()) in ("http", "https"):
         require_public(path, field, private_too=service.settings.private_urls, cure=_UPLOAD)
     elif scheme not in ("s3", "hf"):
@@ -99,18 +103,44 @@ def _uploaded(path: str, field: str, spec: JobSpec, service: Service) -> Path:
     return service.settings.file_directory(view.id) / view.name
 
 
-def _below_a_root(path: str, field: str, roots: tuple[Path, ...]) -> None:
+def _below_a_root(path: str, field: str, settings: ServerSettings) -> None:
     fixed = Path(*_before_wildcards(Path(path).parts))
     if not fixed.is_absolute():
         raise InvalidSpec("is not an absolute path", where=field, cure="Write where it lies on the server, from / on.")
     place = fixed.resolve()
-    allowed = (*roots, PACKAGED) if field == BASE_FIELD else roots
+    allowed = (*settings.roots, PACKAGED) if field == BASE_FIELD else settings.roots
     if ".." in Path(path).parts or not any(place.is_relative_to(root.resolve()) for root in allowed):
         raise InvalidSpec(
             "lies on the server, and outside of what jobs may read there",
             where=field,
             cure=_SUBMIT if field.startswith(_TEXT) else "Have the operator name a directory above it with --root.",
         )
+
+
+def _is_own_export(path: str, spec: JobSpec, service: Service) -> bool:
+    """Whether it is what another job of the project came to."""
+    place, runs = Path(path).resolve(), (service.settings.data / "runs").resolve()
+    parts = place.relative_to(runs).parts if place.is_relative_to(runs) else ()
+    if len(parts) != 2 or parts[1] != "export":
+        return False
+    try:
+        return service.store.jobs.get(parts[0], service.now()).project == spec.service.project
+    except NotFound:
+        return False
+
+
+def _keep_out(path: str, field: str, settings: ServerSettings) -> None:
+    """The server's own files are nobody's text, wherever roots lie: keys, secrets, and what belongs to other projects."""
+    place = Path(*_before_wildcards(Path(path).parts)).resolve()
+    for own in (settings.data.resolve(), config_file().parent.resolve()):
+        inside = place.is_relative_to(own)
+        above = own.is_relative_to(place) and not any(part.startswith(".") for part in own.relative_to(place).parts)
+        if inside or above:  # from above, nothing that is hidden is read
+            raise InvalidSpec(
+                "lies among the server's own files" if inside else "holds the server's own files",
+                where=field,
+                cure="Name a directory beside them.",
+            )
 
 
 def _before_wildcards(parts: tuple[str, ...]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import httpx
 
 from steep import __version__
-from steep.server.addresses import is_public
+from steep.corpus.addresses import is_public
 from steep.server.delivering import Undelivered
 
 CONNECT_SECONDS = 5.0

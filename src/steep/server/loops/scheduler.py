@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from steep.artifacts.files import make_directory
 from steep.compute.contract import Device, Order
+from steep.corpus.addresses import PUBLIC_ONLY
 from steep.server.admission import resolve
 from steep.server.copies import with_store
 from steep.server.failure import Ending
@@ -122,6 +123,7 @@ class Scheduler:
             "STEEP_SERVER": service.settings.address,
             "STEEP_ATTEMPT": f"{job_id}/{number}",
             "STEEP_ATTEMPT_TOKEN": token,
+            **({} if service.settings.private_urls else {PUBLIC_ONLY: "1"}),
         }
         order = Order(job_id, number, service.run(job_id).path, devices, environment)
         try:
