@@ -138,3 +138,12 @@ def test_a_bare_m_is_neither_minutes_nor_millions() -> None:
     with pytest.raises(ValueError, match="minutes or millions"):
         parse_interval("10m")
     assert parse_budget("10M") == (10_000_000.0, "tokens")
+
+
+@pytest.mark.parametrize("parse", [parse_tokens, parse_seconds, parse_bytes, parse_share, parse_budget, parse_interval])
+@pytest.mark.parametrize(
+    "number", [float("inf"), float("-inf"), float("nan"), pytest.param(10**400, id="huge"), "1e999"]
+)
+def test_what_cannot_be_counted_is_refused_and_not_stored(parse, number) -> None:
+    with pytest.raises(ValueError, match=r"more than can be counted|has no unit|is never|is not a"):
+        parse(number)

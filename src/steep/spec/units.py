@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PlainSerializer
@@ -36,12 +37,19 @@ def _split(text: str, example: str) -> tuple[float, str, str]:
     return amount, first, second
 
 
+def _finite(number: float, example: str) -> float:
+    """JSON and YAML know infinity, what is no number at all, and numbers of a thousand digits; nothing here can be those."""
+    if not -sys.float_info.max <= number <= sys.float_info.max:
+        raise ValueError(f"{number!r} is more than can be counted; write it like {example}")
+    return number
+
+
 def parse_tokens(value: Any) -> int:
     """A number of tokens: `262144`, `300M`, `1.5B tokens`."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"{value!r} is not a number of tokens; write it like 300M")
     if isinstance(value, int | float):
-        return int(value)
+        return int(_finite(value, "300M"))
     number, first, second = _split(value, "300M or '300M tokens'")
     scale, noun = (first, second) if first.lower() in _SCALES else ("", first)
     if noun.lower() not in ("", "token", "tokens") or (noun != second and second):
@@ -59,7 +67,7 @@ def parse_share(value: Any) -> float:
             raise ValueError(f"{value!r} is not a share; write it like 10%")
         share = number / 100 if first == "%" else number
     else:
-        share = float(value)
+        share = float(_finite(value, "10%"))
     if not 0 <= share <= 1:
         raise ValueError(f"{value!r} is not between 0% and 100%")
     return share
@@ -70,7 +78,7 @@ def parse_seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"{value!r} is not a duration; write it like '10 min'")
     if isinstance(value, int | float):
-        return float(value)
+        return float(_finite(value, "'10 min'"))
     number, first, second = _split(value, "'10 min'")
     if second or (first and first.lower() not in _SECONDS):
         raise ValueError(f"{value!r} is not a duration; write it like '10 min', '2 h' or '30 s'")
@@ -82,7 +90,7 @@ def parse_bytes(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"{value!r} is not a size; write it like '4 GB'")
     if isinstance(value, int | float):
-        return int(value)
+        return int(_finite(value, "'4 GB'"))
     number, first, second = _split(value, "'4 GB'")
     if second or first.lower() not in _BYTES:
         raise ValueError(f"{value!r} is not a size; write it like '4 GB' or '512 MiB'")
@@ -122,7 +130,7 @@ def parse_interval(value: Any) -> tuple[float, BudgetUnit]:
     amount: float
     unit: BudgetUnit
     if isinstance(value, int) and not isinstance(value, bool):
-        amount, unit = value, "steps"
+        amount, unit = _finite(value, "'500 steps'"), "steps"
     else:
         amount, unit = _amount_and_unit(value)
     if amount <= 0:
