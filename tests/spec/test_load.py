@@ -281,6 +281,24 @@ def test_a_byte_order_mark_is_no_part_of_a_job(tmp_path):
     assert load_spec(tmp_path / "job.toml").name == "job"
 
 
+def test_words_are_words_and_not_true_or_false(tmp_path):
+    (tmp_path / "job.yaml").write_text(
+        "name: words\nbase: org/x\ncorpus:\n  sources: [hf://org/x]\n  decontaminate: no\n  cleaning: {languages: [no, en]}\n"
+        "training: {compile: off, activation_checkpointing: true}\n"
+        "service:\n  alerts:\n    - {email: a@b, on: [failed]}\n"
+    )
+    spec = load_spec(tmp_path / "job.yaml", overrides=["evaluation.every=100 steps"])
+    assert spec.corpus.cleaning.languages == ("no", "en")
+    assert (spec.corpus.decontaminate, spec.training.compile, spec.training.activation_checkpointing) == (
+        False,
+        False,
+        True,
+    )
+    assert [str(kind) for kind in spec.service.alerts[0].on] == ["failed"]
+    RunDirectory(tmp_path / "run").write_spec(spec)
+    assert RunDirectory(tmp_path / "run").spec() == spec
+
+
 def test_a_path_that_goes_up_is_written_as_it_is_read(tmp_path):
     (tmp_path / "base").mkdir()
     job = tmp_path / "jobs" / "first" / "job.yaml"

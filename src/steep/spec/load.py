@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,29 @@ from pydantic import BaseModel, ValidationError
 
 from steep.spec.errors import InvalidSpec
 from steep.spec.job import JobSpec
+
+_BOOL = "tag:yaml.org,2002:bool"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which `on`, `off`, `yes` and `no` are words, as in YAML 1.2: `on` is a key of a job, `no` is Norwegian."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - it is its base's
+        first: [one for one in known if one[0] != _BOOL]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
+def read_yaml(text: str) -> Any:
+    """What a YAML text holds.
+
+    Raises:
+        YAMLError: it is none.
+    """
+    return yaml.load(text, Loader=_Loader)
 
 
 def load_spec(path: Path, *, overrides: Sequence[str] = ()) -> JobSpec:
@@ -38,7 +62,7 @@ def read_values(path: Path, *, overrides: Sequence[str] = ()) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSpec(f"cannot be read ({error})", where=str(path)) from error
     try:
-        values = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+        values = tomllib.loads(text) if path.suffix == ".toml" else read_yaml(text)
     except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
         raise InvalidSpec(f"is not well-formed: {error}", where=str(path), cure="Mend the syntax there.") from None
     if not isinstance(values, dict):
@@ -71,7 +95,7 @@ def read_override(override: str) -> tuple[str, Any]:
             f"{override!r} does not set anything", where="--set", cure="Write --set training.learning_rate=1e-5."
         )
     try:
-        value = yaml.safe_load(text)
+        value = read_yaml(text)
     except yaml.YAMLError as error:
         where = f"--set {key}"
         raise InvalidSpec(f"{text!r} is no value: {error}", where=where, cure="Write it as in the job file.") from None
