@@ -434,3 +434,12 @@ def test_a_checkpoint_is_pinned_and_verified(house: Serving, client: Client, tin
     assert client.checkpoints.verify(job.id, 8).state == "damaged"
     with pytest.raises(Conflict, match="uses the checkpoints"):
         client.checkpoints.delete(job.id, 8)
+
+
+def test_no_answer_names_a_path_of_the_server(house: Serving, http: httpx.Client, client: Client, tiny: Tiny) -> None:
+    job = client.jobs.create(tiny("nowhere", held=True)).id
+    for order, body in (("rollback", {"step": 7}), ("branch", {"step": 7})):
+        refused = http.post(f"/api/v1/jobs/{job}/{order}", json=body)
+        assert refused.status_code in (404, 422)
+        assert str(house.service.settings.data) not in refused.text
+        assert refused.json()["field"]

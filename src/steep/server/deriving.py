@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from steep.artifacts.lineage import branch, rollback
@@ -14,7 +15,7 @@ from steep.server.store.ids import new_id
 from steep.server.store.submissions import Idempotency
 from steep.server.submission import order
 from steep.spec.api import BranchRequest, JobView
-from steep.spec.errors import Conflict, InvalidSpec
+from steep.spec.errors import Conflict, InvalidSpec, SteepError
 from steep.spec.job import JobSpec
 from steep.spec.load import parse_spec
 
@@ -53,9 +54,10 @@ def branch_job(
     admit(spec, service)
     service.store.checkpoints.require_sound(job_id, request.step)
     new = new_id("job")
-    made = branch(
-        service.run(job_id), request.step, service.settings.run_directory(new), _for_worker(spec, service, new)
-    )
+    with _named(job_id, request.step):
+        made = branch(
+            service.run(job_id), request.step, service.settings.run_directory(new), _for_worker(spec, service, new)
+        )
     try:
         view = order(service, caller, spec, idempotency_key=idempotency_key, parent=(job_id, request.step), job_id=new)
     except BaseException:
@@ -77,11 +79,21 @@ def rollback_job(service: Service, caller: Caller, job_id: str, step: int) -> Jo
     if not standing.is_paused:
         raise Conflict(f"the job is {standing.state}, not paused", where=job_id, cure="`steep jobs pause` it first.")
     service.store.checkpoints.require_sound(job_id, step)
-    rollback(service.run(job_id), step)
+    with _named(job_id, step):
+        rollback(service.run(job_id), step)
     service.store.checkpoints.set_aside(job_id, step, f"went back to step {step}", service.now())
     service.store.jobs.release(job_id, service.now(), f"goes on from step {step}, by {caller.key.name}")
     service.bell.ring()
     return service.store.jobs.get(job_id, service.now())
+
+
+@contextmanager
+def _named(job_id: str, step: int) -> Iterator[None]:
+    """What goes wrong is told of the checkpoint, by the names that users have for it, and not of a path on the server."""
+    try:
+        yield
+    except SteepError as error:
+        raise type(error)(error.what, where=f"{job_id}/{step}", cure=error.cure) from error
 
 
 def _for_worker(spec: JobSpec, service: Service, job_id: str) -> JobSpec:
