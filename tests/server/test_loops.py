@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.artifacts.disks import fill, small_disk
 from tests.contract.backends import REPOSITORY
 from tests.contract.databases import postgresql_databases, sqlite_databases, why_no_postgresql
 from tests.contract.local_backend import COLD, lose_contact
@@ -29,6 +30,8 @@ from steep.spec.events import EventKind
 from steep.spec.job import JobSpec
 from steep.spec.service import Limits
 from steep.spec.states import Reason, State
+
+__all__ = ["small_disk"]
 
 PATIENT = Patience(lease=60.0, unreachable=60.0, loop=1.0, look=0.1)
 SOON = FailurePolicy(first_delay_seconds=0.2)
@@ -167,6 +170,26 @@ def test_a_full_disk_is_no_failure_of_a_job_that_could_not_begin(tmp_path: Path)
         place = Place(house)
         job = place.submit("finish", service={"max_attempts": 2})
         assert place.wait(job, State.SUCCEEDED, seconds=60).attempts == 4
+
+
+def test_a_full_disk_keeps_no_other_job_from_beginning(tmp_path: Path, small_disk: Path) -> None:
+    with (
+        LocalBackend(tmp_path / "data", cpu_slots=2, warm=False, program=COLD) as backend,
+        serving(tmp_path / "data", {"local": backend}, loops=True, patience=PATIENT) as house,
+    ):
+        place = Place(house)
+        first = new_id("job")
+        place.service.settings.run_directory(first).symlink_to(small_disk)
+        filler = fill(small_disk)
+        values = {"name": "first", "base": "org/x", "corpus": {"sources": ["hf://org/x"]}}
+        place.store.jobs.submit(JobSpec.model_validate(values), time.time(), job_id=first)
+        place.wait(place.submit("finish"), State.SUCCEEDED)
+        assert place.job(first).standing.state is State.QUEUED
+        filler.unlink()
+        wait_for(lambda: place.job(first).attempts > 0, 20)
+        place.store.jobs.request_stop(first, Reason.CANCEL_REQUESTED, "enough", time.time())
+        place.service.bell.ring()
+        place.wait(first, State.CANCELLED)
 
 
 def test_silence_is_no_failure_until_it_is_fenced(tmp_path: Path, backend: LocalBackend) -> None:

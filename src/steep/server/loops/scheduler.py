@@ -97,6 +97,8 @@ class Scheduler:
             service.bell.ring()
         except InvalidInput as error:
             self._refuse(job_id, error)
+        except OutOfSpace as error:
+            log.warning("%s is not begun now: %s", job_id, error)
         else:
             (service.run(job_id).path / "error.json").unlink(missing_ok=True)  # an earlier attempt's last word
             with service.traces.span("submit", {JOB: job_id, ATTEMPT: begun.number}, {}):
