@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticSerializationError
 
 from steep.spec.service import Service
 from steep.spec.units import Budget, Interval, Seconds, Share, Tokens
@@ -293,3 +294,12 @@ class JobSpec(Part):
     deadline: Seconds | None = Field(None, gt=0, description="Stop in good order after this much time.")
     service: Service = Field(Service(), description="For the service alone: project, priority, GPUs, limits, alerts.")
     seed: int = Field(17, ge=0, lt=2**32, description="Of data order, dropout, sampling and new weights.")
+
+    @model_validator(mode="after")
+    def _can_be_written(self) -> JobSpec:
+        """JSON can name one half of a surrogate pair, and then no file and no database takes it."""
+        try:
+            self.model_dump_json()
+        except PydanticSerializationError as error:
+            raise ValueError("holds one half of a surrogate pair, which is no text") from error
+        return self
