@@ -152,7 +152,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 def _field(location: Sequence[Any]) -> str:
     parts = location[1:] if location and location[0] in ("body", "query", "path", "header") else location
-    return ".".join(str(part) for part in parts if not str(part).startswith("function-"))
+    return ".".join(str(part) for part in parts if not str(part).startswith(("function-", "literal[")))
 
 
 def _words(issue: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import openai
 import pytest
 from openai import OpenAI
 from tests.server.openai.clients import openai_client
+from tests.server.openai.conftest import METHOD
 from tests.server.serving import Serving, serving
 
 from steep.server.settings import Bounds
@@ -164,6 +165,8 @@ def test_a_multiple_of_the_rate_is_of_the_one_that_would_be_derived(
         ({"hyperparameters": {"n_epochs": 2}}, "method.continued_pretraining.training.budget", "Give one of"),
         ({"integrations": [{"type": "wandb"}]}, "integrations", "STEEP_OBSERVERS"),
         ({"temperature": 1}, "temperature", "not permitted"),
+        ({"method": {"type": METHOD, METHOD: {"deadline": float("inf")}}}, "method", "more than can be counted"),
+        ({"method": {"type": METHOD, METHOD: {"replay": "s3://a/\ud800"}}}, "method", "no text"),
     ],
 )
 def test_a_wrong_order_names_its_parameter(
@@ -171,7 +174,8 @@ def test_a_wrong_order_names_its_parameter(
 ) -> None:
     body = {**order(file), **change}
     with house.http(house.key("member", "default")) as http:
-        answer = http.post("/v1/fine_tuning/jobs", json=body)
+        json_type = {"Content-Type": "application/json"}
+        answer = http.post("/v1/fine_tuning/jobs", content=json.dumps(body), headers=json_type)
     assert answer.status_code == 400, answer.text
     error = answer.json()["error"]
     assert error["param"] == parameter

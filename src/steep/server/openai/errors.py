@@ -45,12 +45,14 @@ def errors(*statuses: int) -> Documented:
 def error_of(problem: Problem) -> ErrorAnswer:
     """A problem in the other words. The message says all of it: it is what most programs show."""
     said = problem.detail or problem.title
-    message = said[:1].upper() + said[1:] if problem.field is None else f"{problem.field}: {said}"
+    message = said[:1].upper() + said[1:]
+    if problem.field:  # of several, the sentence names each by itself
+        message = said if said.startswith(f"{problem.field}: ") else f"{problem.field}: {said}"
     message += "" if message.endswith((".", "!", "?")) else "."
     fields = ErrorFields(
         message=message if problem.cure is None else f"{message} {problem.cure}",
         type=_TYPES.get(problem.status, "server_error" if problem.status >= 500 else "invalid_request_error"),
-        param=problem.field,
+        param=problem.field or None,
         code=_CODES.get(problem.status, problem.code) or None,
     )
     return ErrorAnswer(error=fields)
