@@ -376,6 +376,9 @@ def test_a_clock_that_was_ahead_keeps_nobody_waiting(store: Store) -> None:
     assert isinstance(store.attempts.finish(attempt.job_id, 1, GONE, 1800.0), Retry)
     assert [job.id for job in queue_order(store.queue.snapshot(20.0))] == [attempt.job_id]
     assert begun(store, attempt.job_id, 20.0).number == 2
+    held = submitted(store, 30.0, held=True)
+    store.jobs.release(held.id, 1800.0)
+    assert begun(store, held.id, 40.0, gpus(1)).number == 1
 
 
 def test_what_the_user_can_mend_fails_at_once_in_the_workers_words(store: Store) -> None:
