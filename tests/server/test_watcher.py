@@ -9,8 +9,10 @@ import pytest
 from tests.server.shelving import Shelf
 
 from steep.artifacts.redaction import REDACTED
+from steep.compute.contract import WorkerStatus
 from steep.server.loops.watcher import Watcher
 from steep.server.secretbox import SecretBox
+from steep.spec.states import State
 
 SECRETS = {"HF_TOKEN": "swordfish 4711", "AWS_REGION": "eu-central-1"}
 
@@ -31,6 +33,20 @@ def test_secrets_of_the_project_are_taken_out_of_what_its_workers_printed(tmp_pa
     for name, value in SECRETS.items():
         shelf.store.secrets.put("default", name, shelf.service.box.lock(value), time.time())
     assert caught_up(shelf) == f"in eu-central-1 with {REDACTED}\n"  # a region is none
+    shelf.service.close()
+
+
+def test_what_a_fenced_worker_said_before_it_ended_is_taken_in_too(tmp_path: Path) -> None:
+    """Its work may be complete: then nobody comes after it who could tell."""
+    shelf = Shelf(tmp_path)
+    job = shelf.job(ended=False)
+    (attempt,) = shelf.store.attempts.living()
+    shelf.store.attempts.revoke(job, attempt.number, "silent for too long", time.time())
+    shelf.service.run(job).path.joinpath("worker.out").write_text("complete\n")
+    (fenced,) = shelf.store.attempts.living()
+    Watcher(shelf.service)._finish(fenced, WorkerStatus("ended", exit_code=0))
+    assert shelf.store.jobs.get(job, time.time()).standing.state is State.SUCCEEDED
+    assert shelf.store.logs.read(job, "stdout", 0).text == "complete\n"
     shelf.service.close()
 
 

@@ -80,8 +80,7 @@ class Watcher:
 
     def _finish(self, attempt: Living, status: WorkerStatus) -> None:
         run = self._service.run(attempt.job_id)
-        if attempt.revoked_at is None:
-            self._catch_up(attempt)
+        self._catch_up(attempt)  # of a fenced one too: what stands in the run directory was let in there
         if status.exit_code == EXIT_DONE:
             record_scores(self._service, attempt.job_id)  # before the end is written: the next turn does it otherwise
         ending = Ending(status.exit_code, problem=last_word(run.path / "error.json"), detail=status.detail)
