@@ -150,6 +150,19 @@ def test_a_worker_that_was_heard_of_keeps_its_token_when_its_handle_was_never_wr
         assert place.wait(job, State.CANCELLED).attempts == 1
 
 
+def test_an_attempt_that_was_fenced_before_it_had_a_handle_is_ended(tmp_path: Path, backend: LocalBackend) -> None:
+    with serving(tmp_path, {"local": backend}, patience=PATIENT) as house:  # it could not submit, fences, and dies
+        place = Place(house)
+        job = place.submit("finish")
+        devices = [state.device for state in backend.capacity().devices]
+        place.store.attempts.begin(job, "local", devices, time.time(), lease_seconds=60)
+        place.store.attempts.revoke(job, 1, "could not be started", time.time())
+    with serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT, policy=SOON) as house:
+        place = Place(house)
+        assert place.wait(job, State.SUCCEEDED).standing.is_terminal
+        assert place.store.queue.leases() == []
+
+
 class FullFor(LocalBackend):
     """Its disk is full for the first few orders."""
 

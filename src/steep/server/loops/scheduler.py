@@ -147,11 +147,11 @@ class Scheduler:
     def _mend(self) -> None:
         """Submit attempts again of which nobody knows whether they were."""
         for attempt in self._store.attempts.living(without_handle=True):
-            if attempt.revoked_at is not None or attempt.backend not in self._service.backends:
+            if attempt.backend not in self._service.backends:
                 continue
             log.warning("%s/%d was left without a handle; it is submitted again", attempt.job_id, attempt.number)
             try:
-                if attempt.worked_at is None:
+                if attempt.worked_at is None and attempt.revoked_at is None:
                     self._submit(
                         attempt.backend, attempt.job_id, attempt.number, self._new_token(attempt), attempt.devices
                     )
@@ -167,8 +167,13 @@ class Scheduler:
         return self._store.tokens.renew(attempt.job_id, attempt.number, self._service.now(), lease_seconds=lease)
 
     def _find(self, attempt: Living) -> None:
-        """Write down the handle of a worker that was heard of: it has begun, so asking for it again starts nothing."""
+        """Write down the handle of a worker that was heard of, or was fenced: whoever began it died before that was done.
+
+        One that was heard of has begun, so asking for it again starts nothing. One that was fenced is ended by the watcher as
+        soon as it has a handle, whether it ever began or not; until then nobody could end it.
+        """
         run = self._service.run(attempt.job_id).path
-        order = Order(attempt.job_id, attempt.number, run, attempt.devices)
+        environment = {"STEEP_ATTEMPT": f"{attempt.job_id}/{attempt.number}"}
+        order = Order(attempt.job_id, attempt.number, run, attempt.devices, environment)
         handle = self._service.backends[attempt.backend].submit(order)
         self._store.attempts.provisioned(attempt.job_id, attempt.number, handle, self._service.now())
