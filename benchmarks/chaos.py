@@ -89,7 +89,7 @@ def _rows(found: dict[str, dict[str, Any]]) -> Iterator[list[str]]:
         *(f"{one['checkpoints']} + {one['copies']}" for one in runs),
     ]
     yield ["minutes", "", *(f"{one['seconds'] / 60:.0f}" for one in runs)]
-    yield ["**promises broken**", "see below", *(f"**{len(one['wrong'])}**" for one in runs)]
+    yield ["**promises broken**", "see above", *(f"**{len(one['wrong'])}**" for one in runs)]
 
 
 def _ends(jobs: dict[str, int]) -> str:
