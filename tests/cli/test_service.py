@@ -197,7 +197,7 @@ def test_a_job_from_submit_to_its_export(home, call, answer):
     assert "selected" in call("checkpoints", "compare", job["id"])[1]
     code, _, err = call("checkpoints", "evaluate", job["id"], step)
     assert code == 2
-    assert f"steep jobs download {job['id']}" in err
+    assert "Give --task or --text." in err
 
     kinds = [event["kind"] for event in answer("jobs", "events", "whole")]
     assert kinds[0] == "created"
@@ -260,7 +260,7 @@ def test_what_is_wrong_is_said_with_its_place_and_its_cure(call, tmp_path):
     code, _, err = call("jobs", "submit", "job.yaml", "--set", "corpus.sources=[/etc/hostname]")
     assert code == 2
     assert "corpus.sources.0.path" in err
-    assert "Upload it" in err
+    assert "`steep jobs submit --upload`" in err
     code, _, err = call("jobs", "submit", "job.yaml", "--project", "No Such")
     assert code == 2
     assert "service.project" in err

@@ -14,6 +14,8 @@ import pytest
 DISTRIBUTIONS = {  # of modules that may not be installed here, or that come with, or through, another package
     "anyio": "httpx",
     "mlflow": "mlflow-skinny",
+    "opentelemetry": "opentelemetry-sdk",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter": "opentelemetry-exporter-otlp-proto-http",
     "pydantic_core": "pydantic",
     "starlette": "fastapi",
     "torch.utils.tensorboard": "tensorboard",

@@ -17,6 +17,7 @@ from steep.spec.states import Reason, State
 pytestmark = pytest.mark.slow
 Tiny = Callable[..., dict[str, Any]]
 STEPS = 60
+EVERY = STEPS // 3  # steps between checkpoints, as `tiny` has it
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,9 @@ def test_a_job_goes_back_to_a_checkpoint_and_on_from_there(server: ServerProcess
     assert client.jobs.detail(line.id).attempts == 2
     there = {one.step: one.state for one in client.checkpoints.list(line.id)}
     assert there[STEPS] != "deleted"
-    assert steps[paused_at - 1] not in there or there[steps[paused_at - 1]] == "deleted", "it was set aside"
+    saved_at = steps[paused_at - 1]
+    if saved_at % EVERY:  # else the line that it went on in came by there and saved one of its own
+        assert saved_at not in there or there[saved_at] == "deleted", "it was set aside"
 
 
 def test_a_branch_goes_on_from_a_checkpoint_as_a_job_of_its_own(

@@ -131,7 +131,9 @@ def cancel(here: Here, caller: Member, job: Job) -> Response:
 def clone(here: Here, caller: Member, job: Job, request: CloneRequest, idempotency_key: RepeatKey = None) -> Response:
     """A new job with the same spec, and with what `set` changes by dotted path."""
     if seen(here, caller, job).kind == "evaluation":
-        raise Conflict("an evaluation cannot be cloned", where=job, cure="`steep checkpoints evaluate` orders a new one.")
+        raise Conflict(
+            "an evaluation cannot be cloned", where=job, cure="`steep checkpoints evaluate` orders a new one."
+        )
     spec = clone_spec(here.store.jobs.spec(job), request.name, request.set)
     wanted = repeat_of(idempotency_key, f"clone {job} {request.model_dump_json()}", caller)
     return answer(order(here, caller, spec, idempotency_key=wanted), 201)

@@ -31,8 +31,8 @@ from steep.server.store.keys import Keys
 from steep.server.store.logs import Logs
 from steep.server.store.loops import Loops
 from steep.server.store.migrate import bring_up_to_date
-from steep.server.store.outbox import Outbox
 from steep.server.store.orders import Orders
+from steep.server.store.outbox import Outbox
 from steep.server.store.projects import Projects
 from steep.server.store.queue import Queue
 from steep.server.store.retention import Retention
