@@ -39,6 +39,16 @@ def filled(path: str) -> str:
     return re.sub(r"\{(step|number)\}", "1", re.sub(r"\{(?!step|number)\w+\}", "HF_TOKEN", path))
 
 
+def code(answer: httpx.Response) -> str:
+    """Which problem an answer tells of, in the shape of its API: ours, or OpenAI's below /v1."""
+    if answer.request.url.path.startswith("/v1/"):
+        told: dict[str, str] = answer.json()["error"]
+    else:
+        assert answer.headers["content-type"] == "application/problem+json"
+        told = answer.json()
+    return told["code"]
+
+
 def test_no_route_is_open_without_a_key(house: Serving) -> None:
     found = operations(house)
     assert len(found) > 45
@@ -48,8 +58,7 @@ def test_no_route_is_open_without_a_key(house: Serving) -> None:
                 continue
             answer = nobody.request(method, filled(path), json={})
             assert answer.status_code == 401, (method, path)
-            assert answer.headers["content-type"] == "application/problem+json"
-            assert answer.json()["code"] == "unauthorized"
+            assert code(answer) in ("unauthorized", "invalid_api_key"), (method, path, answer.text)
             if path not in OF_WORKERS:
                 assert stranger.request(method, filled(path), json={}).status_code in (401, 429), (method, path)
 
@@ -65,7 +74,7 @@ def test_a_viewer_changes_nothing(house: Serving) -> None:
                 assert (answer.status_code == 403) is wants_more, (method, path, answer.text)
             else:
                 assert answer.status_code == 403, (method, path, answer.text)
-                assert answer.json()["code"] == "forbidden"
+                assert code(answer) == "forbidden", (method, path, answer.text)
 
 
 def test_a_member_manages_neither_keys_nor_projects(house: Serving) -> None:
