@@ -22,7 +22,8 @@ OF_WORKERS = tuple(f"/api/v1/attempts/{{job}}/{{number}}/{what}" for what in ("r
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    with serving(tmp_path_factory.mktemp("auth")) as house:
+    many = Bounds(failures_per_minute=10_000)  # these tests try more wrong keys than anybody may
+    with serving(tmp_path_factory.mktemp("auth"), bounds=many) as house:
         house.service.store.projects.create(ProjectRequest(name="ours"), 1.0)
         house.service.store.projects.create(ProjectRequest(name="theirs"), 1.0)
         yield house
@@ -60,7 +61,7 @@ def test_no_route_is_open_without_a_key(house: Serving) -> None:
             assert answer.status_code == 401, (method, path)
             assert code(answer) in ("unauthorized", "invalid_api_key"), (method, path, answer.text)
             if path not in OF_WORKERS:
-                assert stranger.request(method, filled(path), json={}).status_code in (401, 429), (method, path)
+                assert stranger.request(method, filled(path), json={}).status_code == 401, (method, path)
 
 
 def test_a_viewer_changes_nothing(house: Serving) -> None:
