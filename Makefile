@@ -11,7 +11,7 @@ demo: .venv/.installed
 
 # A file of tests runs in one process; each process computes on one core, so that they do not wait for one another.
 test: .venv/.installed-dev
-	OMP_NUM_THREADS=1 $(IN) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(IN) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.installed-dev
 	$(IN) -m ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from steep.evaluate.charts import _holdouts, _verdict, draw
+from steep.evaluate.charts import _holdouts, _tradeoff, _verdict, draw
 from steep.evaluate.table import markdown, plain, rows
 from steep.spec.results import Results, Score
 
@@ -108,3 +109,13 @@ def test_odd_results_are_drawn_too(results: Results, tmp_path: Path) -> None:
 def test_nothing_to_draw(results: Results, tmp_path: Path) -> None:
     assert draw(results.model_copy(update={"scores": results.scores[:1]}), tmp_path / "none") == []
     assert not (tmp_path / "none").exists()
+
+
+def test_labels_of_mixes_that_lie_close_can_both_be_read(results: Results) -> None:
+    near = [score("interpolation", 100, 1.2 + 0.01 * n, 0.01 + 0.002 * n, alpha=0.7 + 0.02 * n) for n in range(1, 3)]
+    figure = _tradeoff(results.model_copy(update={"scores": (*results.scores, *near)}))
+    figure.canvas.draw()
+    labels = [text for text in figure.axes[0].texts if text.get_text().startswith("0.7")]
+    boxes = [label.get_window_extent() for label in labels]
+    assert len(boxes) == 3
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))

@@ -28,6 +28,7 @@ from steep.worker import guard, replay
 from steep.worker.context import Context
 from steep.worker.pipeline import run_job
 from steep.worker.preload import preload
+from steep.worker.replay import SelfSampler
 
 STEPS, EVERY = 15, 3
 PART_TOKENS = 100  # of text sampled from the base, so that more replay needs more of them
@@ -143,7 +144,7 @@ def on_the_way(heard: Recorder) -> None:
 MOMENTS: dict[str, Callable[[Recorder], None]] = {
     "evaluated": at_evaluation,
     "decided": before(guard.Guard, "_plan"),
-    "sampled": after(guard, "sample_replay"),
+    "sampled": after(SelfSampler, "sample_replay"),
     "recorded": before(guard.Guard, "_apply"),
     "in the middle of going back": after(lineage, "_move", 2),
     "on the way": on_the_way,

@@ -31,6 +31,8 @@ LOOKS = {  # marker, colour, size, name
 DASHES = (0, (4, 3))
 DOTS: dict[str, Any] = {"marker": "o", "markersize": 5, "markeredgecolor": PAPER, "clip_on": False}
 DPI = 200
+LABEL_OFFSETS = ((0, -13), (20, 7), (-20, 7), (0, 13))  # points, the best place first
+LABEL_ROOM = 13.0  # pixels
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -204,12 +206,6 @@ def _tradeoff(results: Results) -> Figure:
                 _gains(points), _losses(points), marker=marker, s=size, color=color, edgecolor=PAPER, linewidth=0.9,
                 label=label, zorder=4,
             )  # fmt: skip
-    for score in scores:
-        if score.alpha is not None:
-            axes.annotate(
-                f"{score.alpha:g}", (score.gain, score.forgetting), xytext=(0, -13), textcoords="offset points",
-                ha="center", va="center", fontsize=8.5, color=LOOKS["interpolation"][1],
-            )  # fmt: skip
     axes.margins(x=0.07, y=0.13)
     low, high = axes.get_ylim()
     axes.set_ylim(low, max(high, budget + 0.25 * (budget - low)))
@@ -221,6 +217,7 @@ def _tradeoff(results: Results) -> Figure:
     if selected is not None and _is_finite(selected):
         around = list(zip(_gains(scores), _losses(scores), strict=True))
         _ring(axes, (selected.gain, selected.forgetting), around)
+    _label_mixes(axes, scores)
     axes.set_xlabel("gain on the domain, bits per byte", labelpad=8)
     axes.set_ylabel("forgetting, worst general hold-out", labelpad=8)
     axes.xaxis.set_major_formatter(_ticks(_signed))
@@ -257,6 +254,30 @@ def _ring(axes: Axes, at: tuple[float, float], points: Sequence[tuple[float, flo
         "selected", at, xytext=offset, textcoords="offset points", ha="center", va="center", fontsize=9.5, fontweight="bold",
         color=SELECTED, zorder=7,
     )  # fmt: skip
+
+
+def _label_mixes(axes: Axes, scores: Sequence[Score]) -> None:
+    """Each mix's share of the checkpoint: below its point, or where no other point or label is in the way."""
+    points = {id(score): axes.transData.transform([(score.gain, score.forgetting)])[0] for score in scores}
+    taken = list(points.values())
+    pixels = axes.figure.dpi / 72
+
+    def room(at: tuple[float, float], offset: tuple[int, int]) -> float:
+        """Pixels between the label's middle and the nearest point or label, which are wider than high."""
+        x, y = at[0] + offset[0] * pixels, at[1] + offset[1] * pixels
+        return min(math.hypot((x - ox) / 2, y - oy) for ox, oy in taken)
+
+    for score in scores:
+        if score.alpha is None:
+            continue
+        at = points[id(score)]
+        offset = next((one for one in LABEL_OFFSETS if room(at, one) > LABEL_ROOM), None)
+        offset = offset or max(LABEL_OFFSETS, key=lambda one: room(at, one))
+        taken.append((at[0] + offset[0] * pixels, at[1] + offset[1] * pixels))
+        axes.annotate(
+            f"{score.alpha:g}", (score.gain, score.forgetting), xytext=offset, textcoords="offset points",
+            ha="center", va="center", fontsize=8.5, color=LOOKS["interpolation"][1],
+        )  # fmt: skip
 
 
 def _gains(scores: Sequence[Score]) -> list[float]:

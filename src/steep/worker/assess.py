@@ -24,7 +24,7 @@ from steep.spec.errors import DamagedArtifact
 from steep.spec.reports import EvaluationReport
 from steep.spec.stages import Stage
 from steep.worker.context import Context
-from steep.worker.replay import sample_replay, sample_self, self_tokens_for
+from steep.worker.replay import SelfSampler, self_tokens_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -182,26 +182,11 @@ def _sample(context: Context, model: PreTrainedModel, recipe: Recipe) -> None:
     """Text of the base's own kind: always a hold-out, and replay where the job has no other."""
     wants_replay = context.spec.replay.source == "self" and recipe.replay_share > 0
     replay_tokens = self_tokens_for(recipe.replay_share * recipe.total_tokens) if wants_replay else 0
-    sample_self(
-        model,
-        context.tokenizer,
-        context.self_directory,
-        weights=context.weights_fingerprint,
-        replay_tokens=replay_tokens,
-        progress=context.progress(Stage.ASSESS),
-        should_stop=context.should_stop,
-    )
+    sampler = SelfSampler.of(context, model, Stage.ASSESS)
+    sampler.sample(context.self_directory, replay_tokens)
     for one in GuardRecord.read(context.run.path).rollbacks:  # whatever it had sampled and is damaged now, too
         if one.replay is not None and _damage(context.self_directory / one.replay) is not None:
-            sample_replay(
-                model,
-                context.tokenizer,
-                context.self_directory / one.replay,
-                weights=context.weights_fingerprint,
-                replay_tokens=one.replay_tokens,
-                progress=context.progress(Stage.ASSESS),
-                should_stop=context.should_stop,
-            )
+            sampler.sample_replay(context.self_directory / one.replay, one.replay_tokens)
 
 
 def _advise(context: Context, facts: Facts, recipe: Recipe) -> None:

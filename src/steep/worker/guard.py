@@ -32,7 +32,7 @@ from steep.spec.reports import NoticeReport
 from steep.spec.stages import Stage
 from steep.worker.context import Context
 from steep.worker.fingerprints import data_order, planned_training, spec_fingerprint
-from steep.worker.replay import sample_replay, self_tokens_for
+from steep.worker.replay import SelfSampler, self_tokens_for
 
 if TYPE_CHECKING:
     from steep.corpus.order import DataOrder
@@ -195,15 +195,8 @@ class Guard:
         if context.spec.replay.source != "self" or not there or wanted <= there:
             return None, 0
         name = f"train-{len(to_steps)}"
-        sample_replay(
-            context.load_base(),
-            context.tokenizer,
-            context.self_directory / name,
-            weights=context.weights_fingerprint,
-            replay_tokens=wanted,
-            progress=context.progress(Stage.TRAIN),
-            should_stop=context.should_stop,
-        )
+        sampler = SelfSampler.of(context, context.load_base(), Stage.TRAIN)
+        sampler.sample_replay(context.self_directory / name, wanted)
         return name, wanted
 
     def _record(self, rollback: GuardRollback) -> None:

@@ -24,6 +24,10 @@ from steep.spec.errors import Stopped
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from steep.spec.stages import Stage
+    from steep.worker.context import Context
+
+Progress = Callable[[str, float, float | None], None]
 PART_TOKENS = 40_000
 HOLDOUT_PARTS = 1
 MAX_REPLAY_TOKENS = 8_000_000
@@ -54,101 +58,87 @@ def weights_fingerprint(model_directory: Path) -> str:
     return hash_text(*(f"{path.name}={hash_file(path)}" for path in names if path.exists()))
 
 
-def sample_self(
-    model: PreTrainedModel,
-    tokenizer: str,
-    out: Path,
-    *,
-    weights: str,
-    replay_tokens: int,
-    progress: Callable[[str, float, float | None], None],
-    should_stop: Callable[[], str | None],
-) -> SelfText:
-    """Sample a hold-out and `replay_tokens` tokens of replay from the base, at temperature 1, and tokenize them into `out`.
+@dataclass(frozen=True, slots=True)
+class SelfSampler:
+    """Samples a base's own text, at temperature 1. Each part that is complete stays in the cache.
 
     Args:
         model: the base, on its device.
         tokenizer: directory or hub id of its tokenizer.
-        out: `holdout/` and `train/` are made there.
         weights: fingerprint of the base, the key of the cache.
-        replay_tokens: tokens to sample beside the hold-out; 0 for the hold-out alone.
         progress: told of tokens sampled.
         should_stop: asked between parts.
-
-    Raises:
-        Stopped: asked to; parts that are complete stay in the cache.
     """
-    parts = _sampled_parts(model, tokenizer, weights, replay_tokens, progress, should_stop)
-    corpus_tokenizer = CorpusTokenizer.load(tokenizer)
-    for name, chosen, keep_texts in (("holdout", parts[:HOLDOUT_PARTS], True), ("train", parts[HOLDOUT_PARTS:], False)):
-        if chosen:
-            documents = _documents(chosen, pieces=keep_texts)
-            write_token_dataset(documents, corpus_tokenizer, out / name, name=SELF, keep_texts=keep_texts)
-    return open_self(out)
 
+    model: PreTrainedModel
+    tokenizer: str
+    weights: str
+    progress: Progress
+    should_stop: Callable[[], str | None]
 
-def sample_replay(
-    model: PreTrainedModel,
-    tokenizer: str,
-    out: Path,
-    *,
-    weights: str,
-    replay_tokens: int,
-    progress: Callable[[str, float, float | None], None],
-    should_stop: Callable[[], str | None],
-) -> TokenDataset:
-    """Sample replay alone into `out`, as `sample_self` does; a larger amount begins with all of a smaller one.
+    @classmethod
+    def of(cls, context: Context, model: PreTrainedModel, stage: Stage) -> SelfSampler:
+        """That of a run's base, for one of its stages."""
+        return cls(model, context.tokenizer, context.weights_fingerprint, context.progress(stage), context.should_stop)
 
-    Raises:
-        Stopped: asked to; parts that are complete stay in the cache.
-    """
-    parts = _sampled_parts(model, tokenizer, weights, replay_tokens, progress, should_stop)
-    documents = _documents(parts[HOLDOUT_PARTS:], pieces=False)
-    shutil.rmtree(out, ignore_errors=True)  # a branch may share its files
-    write_token_dataset(documents, CorpusTokenizer.load(tokenizer), out, name=SELF, keep_texts=False)
-    return TokenDataset(out)
+    def sample(self, out: Path, replay_tokens: int) -> SelfText:
+        """Sample a hold-out and `replay_tokens` tokens of replay, which may be none, and tokenize them into `out`.
 
+        Raises:
+            Stopped: asked to.
+        """
+        parts = self._parts(replay_tokens)
+        self._write(parts[:HOLDOUT_PARTS], out / "holdout", keep_texts=True)
+        if len(parts) > HOLDOUT_PARTS:
+            self._write(parts[HOLDOUT_PARTS:], out / "train", keep_texts=False)
+        return open_self(out)
 
-def _sampled_parts(
-    model: PreTrainedModel,
-    tokenizer: str,
-    weights: str,
-    replay_tokens: int,
-    progress: Callable[[str, float, float | None], None],
-    should_stop: Callable[[], str | None],
-) -> list[Path]:
-    """Files of sampled text in the cache: those of the hold-out, then those of as much replay."""
-    num_parts = HOLDOUT_PARTS + -(-replay_tokens // PART_TOKENS)
+    def sample_replay(self, out: Path, replay_tokens: int) -> TokenDataset:
+        """Sample replay alone into `out`; a larger amount begins with all of a smaller one.
 
-    def tell(tokens: float) -> None:
-        progress("tokens sampled from the base", tokens, num_parts * PART_TOKENS)
+        Raises:
+            Stopped: asked to.
+        """
+        parts = self._parts(replay_tokens)
+        shutil.rmtree(out, ignore_errors=True)  # a branch may share its files
+        self._write(parts[HOLDOUT_PARTS:], out, keep_texts=False)
+        return TokenDataset(out)
 
-    def telling_from(before: int) -> Callable[[str, float, float | None], None]:
-        return lambda what, done, total: tell(before + done)
+    def _write(self, parts: list[Path], out: Path, *, keep_texts: bool) -> None:
+        documents = _documents(parts, pieces=keep_texts)
+        write_token_dataset(documents, CorpusTokenizer.load(self.tokenizer), out, name=SELF, keep_texts=keep_texts)
 
-    cache = cache_directory() / "self" / weights
-    for part in range(num_parts):
-        path = cache / f"part-{part:05d}.json"
-        tell(part * PART_TOKENS)
-        if path.exists():
-            continue
-        if reason := should_stop():
-            raise Stopped(f"stopped while sampling: {reason}", cure="Run the same command to go on.")
-        _write_part(model, tokenizer, path, part, telling_from(part * PART_TOKENS))
-    tell(num_parts * PART_TOKENS)
-    return [cache / f"part-{part:05d}.json" for part in range(num_parts)]
+    def _parts(self, replay_tokens: int) -> list[Path]:
+        """Files of sampled text in the cache: those of the hold-out, then those of as much replay."""
+        num_parts = HOLDOUT_PARTS + -(-replay_tokens // PART_TOKENS)
+
+        def tell(tokens: float) -> None:
+            self.progress("tokens sampled from the base", tokens, num_parts * PART_TOKENS)
+
+        def telling_from(before: int) -> Progress:
+            return lambda what, done, total: tell(before + done)
+
+        cache = cache_directory() / "self" / self.weights
+        for part in range(num_parts):
+            path = cache / f"part-{part:05d}.json"
+            tell(part * PART_TOKENS)
+            if path.exists():
+                continue
+            if reason := self.should_stop():
+                raise Stopped(f"stopped while sampling: {reason}", cure="Run the same command to go on.")
+            _write_part(self.model, self.tokenizer, path, part, telling_from(part * PART_TOKENS))
+        tell(num_parts * PART_TOKENS)
+        return [cache / f"part-{part:05d}.json" for part in range(num_parts)]
 
 
 def open_self(directory: Path) -> SelfText:
-    """What `sample_self` made."""
+    """What `SelfSampler.sample` made."""
     train = directory / "train"
     has_train = (train / "manifest.json").exists()
     return SelfText(TokenDataset(directory / "holdout"), TokenDataset(train) if has_train else None)
 
 
-def _write_part(
-    model: PreTrainedModel, tokenizer: str, path: Path, seed: int, progress: Callable[[str, float, float | None], None]
-) -> None:
+def _write_part(model: PreTrainedModel, tokenizer: str, path: Path, seed: int, progress: Progress) -> None:
     from steep.model.generate import sample_texts
 
     texts = list(sample_texts(model, tokenizer, num_tokens=PART_TOKENS, seed=seed, progress=progress))
