@@ -125,6 +125,41 @@ def test_a_model_that_does_not_load_says_why(client: OpenAI, tmp_path: Path, mon
     assert str(tmp_path) not in str(error.value)
 
 
+def test_what_kept_a_model_from_loading_once_keeps_none_from_loading_later(house: Serving, client: OpenAI) -> None:
+    wait_for(lambda: not models(), 20)
+    log_file = house.service.settings.data / "logs" / "completions.log"
+    log_file.unlink(missing_ok=True)
+    log_file.mkdir()  # such as a full disk, it cannot be opened
+    with pytest.raises(openai.InternalServerError):
+        client.completions.create(**SHORT)
+    log_file.rmdir()
+    again = client.with_options(max_retries=1)  # the connection is closed after such an answer
+    assert again.completions.create(**SHORT).choices[0].text
+
+
+def test_one_that_is_not_waited_for_leaves_the_end_of_another_alone(
+    client: OpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = names.Model("other", 0.0, "default", "default", tmp_path)
+    find = names.find_model
+    monkeypatch.setattr(
+        "steep.server.openai.completions.find_model",
+        lambda here, caller, name: other if name == "other" else find(here, caller, name),
+    )
+    client.completions.create(**SHORT)
+    (before,) = models()
+    before.suspend()  # it does not end by itself
+    try:
+        with pytest.raises(openai.APITimeoutError):
+            client.with_options(timeout=1).completions.create(**{**SHORT, "model": "other"})
+        time.sleep(1)  # until it is known that nobody waits for that one
+        client.completions.create(**SHORT)
+        assert before not in models()
+    finally:
+        if before.is_running():
+            before.kill()
+
+
 def test_a_model_that_nobody_asks_for_is_let_go(client: OpenAI) -> None:
     client.completions.create(**SHORT)
     assert models()

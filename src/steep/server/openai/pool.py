@@ -68,7 +68,7 @@ class Pool:
             self._tidying.cancel()
         for key in list(self._places):
             self._end(key)
-        await asyncio.gather(*self._endings)
+        await self._ended()
 
     async def write(self, model: Model, order: Write) -> AsyncGenerator[Piece | Done, None]:
         """Have a model carry out an order. Who stops listening gives its place to the next one.
@@ -110,8 +110,7 @@ class Pool:
         return place
 
     async def _begin(self, model: Model) -> ModelProcess:
-        if self._endings:
-            await asyncio.gather(*self._endings)  # their memory is needed
+        await self._ended()  # their memory is needed
         settings = self._service.settings
         secrets = await asyncio.to_thread(secrets_for_workers, self._service, model.project)
         environment = {**environment_base(max(1, (os.cpu_count() or 1) // 2)), **secrets, VISIBLE: ""}
@@ -125,6 +124,11 @@ class Pool:
         self._endings.add(ending)
         ending.add_done_callback(self._endings.discard)
 
+    async def _ended(self) -> None:
+        """Wait for all that are being ended. Whoever waits no longer leaves them to go on, unlike with `gather`."""
+        if self._endings:
+            await asyncio.wait(self._endings)
+
     async def _tidy(self) -> None:
         """End what nobody asks for any more."""
         clock = asyncio.get_running_loop().time
@@ -136,9 +140,12 @@ class Pool:
 
 
 async def _end(place: _Place) -> None:
+    """Whatever goes wrong with it, such as a full disk: the next one may begin."""
     place.beginning.cancel()
     try:
         process = await place.beginning
+        await process.end()
     except (SteepError, asyncio.CancelledError):
-        return
-    await process.end()
+        return  # whoever asked for it was told
+    except Exception:
+        log.exception("a process with a model did not begin or end as it should")
