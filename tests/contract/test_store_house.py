@@ -213,6 +213,23 @@ def test_alerts_are_written_with_their_event_and_handed_out_once_at_a_time(store
     assert (failed.kind, failed.data["event_id"]) == (EventKind.ALERT_FAILED, first[1].event.id)
 
 
+def test_who_could_not_be_told_is_not_told_so(store: Store) -> None:
+    kinds = ["created", "alert_failed"]
+    submitted(
+        store, alerts=[{"email": "a@b", "on": kinds}, *({"email": name, "on": kinds[1:]} for name in ("c@d", "e@f"))]
+    )
+    told = []
+    while due := store.outbox.claim(2.0):
+        told.append([(each.alert.email, str(each.event.kind)) for each in due])
+        for each in due:
+            store.outbox.failed(each, "no route", None, 2.0)
+    assert told == [
+        [("a@b", "created")],
+        [("c@d", "alert_failed"), ("e@f", "alert_failed")],
+        [("e@f", "alert_failed"), ("c@d", "alert_failed")],  # of one another, once
+    ]
+
+
 def test_a_receiver_gets_the_events_of_a_job_in_their_order(store: Store) -> None:
     alerts = [{"email": name, "on": ["created", "queued", "cancelled"]} for name in ("a@b", "c@d")]
     jobs = [submitted(store, alerts=alerts), submitted(store, alerts=alerts)]

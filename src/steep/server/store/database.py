@@ -43,6 +43,8 @@ from steep.spec.errors import InvalidInput, ServerUnavailable
 from steep.spec.events import EventKind
 
 BUSY_TIMEOUT_MILLISECONDS = 30_000
+FAILED_LINES = "lines"
+"""In the data of an event: lines of alerts that it is not told to."""
 _BEGIN = "steep_begin"  # execution option: how a transaction on SQLite begins
 
 
@@ -135,10 +137,11 @@ class Transaction:
         self.execute(insert(events), rows)
         new = {"created_at": self.now, "next_try_at": self.now, "tries": 0, "error": ""}
         if due := [
-            {**new, "event_id": row["id"], "line": f"{row['job_id']}/{place}", "alert": alert}
+            {**new, "event_id": row["id"], "line": line, "alert": alert}
             for row in rows
             for place, alert in enumerate(alerts.get(row["job_id"], ()))
             if row["kind"] in alert["on"]
+            and (line := f"{row['job_id']}/{place}") not in row["data"].get(FAILED_LINES, ())
         ]:
             self.execute(insert(deliveries), due)
         self._events = []

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, ColumnElement, Row, exists, func, select, update
 
-from steep.server.store.database import Database, Transaction
+from steep.server.store.database import FAILED_LINES, Database, Transaction
 from steep.server.store.tables import deliveries, events, jobs
 from steep.spec.events import Event, EventKind
 from steep.spec.service import Alert
@@ -70,7 +70,11 @@ class Outbox:
             _change(transaction, delivery.id, next_try_at=None, delivered_at=now, error="")
 
     def failed(self, delivery: Delivery, error: str, next_try_at: float | None, now: float) -> None:
-        """It did not arrive. It is tried again at a time, or given up (None), which is an event of its job."""
+        """It did not arrive. It is tried again at a time, or given up (None), which is an event of its job.
+
+        Receivers that did not hear of something are not told of that: `lines` of the event has them, from one such event to
+        the next, so that two who are both away are not told of each other for ever.
+        """
         with self._database.write(now) as transaction:
             current = transaction.lock(select(deliveries).where(deliveries.c.id == delivery.id)).one_or_none()
             if current is None or current.delivered_at is not None or current.tries != delivery.tries:
@@ -81,7 +85,9 @@ class Outbox:
             job = transaction.execute(select(jobs).where(jobs.c.id == delivery.event.job_id)).one()
             to = delivery.alert.email or delivery.alert.webhook
             message = f"{to} could not be told of {delivery.event.kind}, tried {delivery.tries} times: {error}"
-            transaction.emit(job, EventKind.ALERT_FAILED, message, data={"event_id": delivery.event.id})
+            lines = [*delivery.event.data.get(FAILED_LINES, ()), current.line]
+            data = {"event_id": delivery.event.id, FAILED_LINES: lines}
+            transaction.emit(job, EventKind.ALERT_FAILED, message, data=data)
 
     def _is_due(self, now: float) -> bool:
         """Looked at first, as most often nothing is: reading makes no writer wait."""
