@@ -154,6 +154,39 @@ def test_what_did_not_arrive_comes_again_and_what_is_behind_it_waits(place: Plac
     assert ids == sorted(ids)
 
 
+def test_a_receiver_that_hangs_holds_up_no_other(place: Place) -> None:
+    with receiving(holds=True) as hanging, receiving() as other:
+        place.submit(hook(hanging.url, "created"))
+        turn = threading.Thread(target=place.turn)
+        turn.start()
+        assert hanging.arrived.wait(20)
+        place.submit(hook(other.url, "created"))  # when the turn has begun
+        wait_for(lambda: other.kinds == ["created"], 5)
+        assert turn.is_alive()
+        hanging.go_on.set()
+        turn.join()
+    assert place.store.outbox.waiting() == 0
+
+
+def test_a_receiver_is_not_told_that_it_could_not_be_told(place: Place) -> None:
+    with receiving() as one, receiving() as other, receiving() as third:
+        one.answers, other.answers = [404] * 1000, [404] * 1000
+        job = place.submit(
+            hook(one.url, "created", "alert_failed"),
+            hook(other.url, "alert_failed"),
+            hook(third.url, "alert_failed"),
+        )
+        for _ in range(200):
+            place.turn(after=60.0)
+        assert place.store.outbox.waiting() == 0
+        assert set(one.kinds) == {"created"}
+        assert set(other.kinds) == {"alert_failed"}
+        assert third.kinds == ["alert_failed", "alert_failed"]
+        told_of_one, told_of_other = place.failures(job)
+        assert "could not be told of created" in told_of_one
+        assert "could not be told of alert_failed" in told_of_other
+
+
 def test_a_receiver_may_be_away(place: Place) -> None:
     port = free_port()
     job = place.submit(hook(f"http://127.0.0.1:{port}/hook", "created"))
@@ -368,6 +401,26 @@ def test_an_email_that_is_refused_now_comes_later_or_is_told(tmp_path: Path) -> 
         (failure,) = place.failures(job)
         assert failure.startswith("bob@example.org could not be told of created")
         assert failure.endswith("the mail server answered 554 never")
+        place.service.close()
+
+
+def test_an_address_that_no_email_can_have_is_refused_or_given_up_and_holds_up_none(tmp_path: Path) -> None:
+    with mail_server() as box:
+        place = Place(tmp_path, smtp=MailServer.parse(f"smtp://127.0.0.1:{box.port}", "steep@example.org", None))
+        odd = {"email": "a@[b", "on": ["created"]}
+        with pytest.raises(InvalidSpec, match="no e-mail address") as caught:
+            place.submit(odd)
+        assert caught.value.where == "service.alerts.0.email"
+        spec = place.spec(odd, {"email": "ada@example.org", "on": ["created"]})
+        job = place.store.jobs.submit(spec, place.service.now())[0].id  # taken when nobody looked at addresses
+        place.turn()
+        assert [message["To"] for message in box.messages] == ["ada@example.org"]
+        begun = place.late
+        while place.store.outbox.waiting():
+            place.turn(after=300.0)
+        assert place.late - begun <= REFUSED_SECONDS + 300
+        (failure,) = place.failures(job)
+        assert failure.startswith("a@[b could not be told of created")
         place.service.close()
 
 

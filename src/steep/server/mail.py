@@ -5,6 +5,8 @@ from __future__ import annotations
 import smtplib
 import ssl
 from dataclasses import dataclass, field
+from email.errors import MessageError, NonASCIILocalPartDefect
+from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
 from typing import Literal, get_args
@@ -75,6 +77,17 @@ class MailServer:
                 "it is not known whose name stands in From", where="--mail-from", cure="Give an e-mail address."
             )
         return cls(scheme, host, port or _PORTS[scheme], sender, user, password)
+
+
+def is_address(text: str) -> bool:
+    """Whether an e-mail can be addressed so. What is read is one address, without a name."""
+    try:
+        Address(addr_spec=text)
+    except NonASCIILocalPartDefect:
+        return True  # many mail servers take it
+    except (MessageError, ValueError, LookupError, AttributeError):  # the parser stumbles over some that are none
+        return False
+    return True
 
 
 def compose(notification: Notification, to: str, sender: str, address: str) -> EmailMessage:

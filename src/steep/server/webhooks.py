@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping
+from concurrent.futures import Executor
+from functools import partial
 
 import httpx
 
@@ -34,7 +36,13 @@ def open_client() -> httpx.AsyncClient:
 
 
 async def post(
-    client: httpx.AsyncClient, url: str, body: bytes, headers: Mapping[str, str], *, private_too: bool
+    client: httpx.AsyncClient,
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    private_too: bool,
+    lookups: Executor,
 ) -> None:
     """Post a body. Returns when the receiver has it, as its status from 200 to 299 says; what else it answers is not read.
 
@@ -44,13 +52,14 @@ async def post(
         body: what is posted.
         headers: beside those of every request.
         private_too: it may go to an address that is not public.
+        lookups: where names are looked up, which may take long.
 
     Raises:
         Undelivered: it did not arrive, or is not allowed to go there.
     """
     target = httpx.URL(url)
     last: httpx.TransportError | None = None
-    for address in await _addresses(target, private_too):
+    for address in await _addresses(target, private_too, lookups):
         request = client.build_request(
             "POST",
             target.copy_with(host=address),
@@ -71,11 +80,12 @@ async def post(
     raise Undelivered(f"{target.host} cannot be reached: {_words(last)}") from last
 
 
-async def _addresses(target: httpx.URL, private_too: bool) -> list[str]:
+async def _addresses(target: httpx.URL, private_too: bool, lookups: Executor) -> list[str]:
     """Where a host is, in the order to try; all or none are allowed."""
     port = target.port or (443 if target.scheme == "https" else 80)
+    look_up = partial(socket.getaddrinfo, target.host, port, type=socket.SOCK_STREAM)
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(target.host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(lookups, look_up)
     except (OSError, UnicodeError) as error:
         raise Undelivered(f"{target.host} is not known here ({error})") from error
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))

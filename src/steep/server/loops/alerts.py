@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
@@ -20,14 +21,17 @@ from steep.server.service import Service
 from steep.server.store.outbox import Delivery
 from steep.server.webhooks import open_client, post
 from steep.spec.alerts import DELIVERY_HEADER, EVENT_HEADER, SIGNATURE_HEADER
-from steep.spec.errors import DamagedArtifact, NotFound
+from steep.spec.errors import DamagedArtifact, NotFound, ServerUnavailable
 
 log = logging.getLogger(__name__)
 
 TRY_SECONDS = 20.0
 LEASE_SECONDS = 60.0
 """Longer than a try, with the writing down of all that were sent at the same time."""
-BATCH = 20
+MOST = 50
+"""Tries that are under way at once."""
+LOOK_SECONDS = 1.0
+"""How long at most until it is seen what has become due, while some are under way."""
 
 
 class AlertsLoop:
@@ -36,19 +40,33 @@ class AlertsLoop:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._outbox = service.store.outbox
+        self._slow = ThreadPoolExecutor(MOST, thread_name_prefix="alerts")
+        """Where mail servers and name servers are waited for, so that the store never waits for those."""
 
     def turn(self) -> None:
-        """Send all that is due."""
-        while batch := self._outbox.claim(self._service.now(), limit=BATCH, try_seconds=LEASE_SECONDS):
-            asyncio.run(self._send_all(batch))
+        """Send all that is due, and what becomes due meanwhile."""
+        if first := self._claim(MOST):
+            asyncio.run(self._send_all(first))
 
-    async def _send_all(self, batch: Sequence[Delivery]) -> None:
-        """All at once; one that hangs keeps none from being written down."""
+    def _claim(self, limit: int) -> list[Delivery]:
+        return self._outbox.claim(self._service.now(), limit=limit, try_seconds=LEASE_SECONDS)
+
+    async def _send_all(self, first: Sequence[Delivery]) -> None:
+        """Each that is done makes room for the next one. Should the store be away, those under way are still written down
+        if they can be."""
         async with open_client() as client:
-            done = await asyncio.gather(*(self._try(client, each) for each in batch), return_exceptions=True)
-        for error in done:
-            if error is not None:
-                raise error
+            under_way = {asyncio.create_task(self._try(client, each)) for each in first}
+            try:
+                while under_way:
+                    done, under_way = await asyncio.wait(
+                        under_way, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    await asyncio.gather(*done)
+                    if free := MOST - len(under_way):
+                        due = await asyncio.to_thread(self._claim, free)
+                        under_way |= {asyncio.create_task(self._try(client, each)) for each in due}
+            finally:
+                await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _try(self, client: httpx.AsyncClient, delivery: Delivery) -> None:
         try:
@@ -58,6 +76,11 @@ class AlertsLoop:
             await self._failed(delivery, Undelivered(f"no answer within {TRY_SECONDS:.0f} s"))
         except Undelivered as error:
             await self._failed(delivery, error)
+        except ServerUnavailable:
+            raise  # the store's; it is tried again when it is somebody's no longer
+        except Exception as error:  # nobody foresaw it, and so nobody knows that it will pass
+            log.exception("%s: alert %d cannot be sent", delivery.event.job_id, delivery.id)
+            await self._failed(delivery, Undelivered(f"it cannot be sent ({error})", refused=True))
         else:
             await asyncio.to_thread(self._outbox.delivered, delivery, self._service.now())
 
@@ -69,13 +92,15 @@ class AlertsLoop:
             if settings.smtp is None:
                 raise Undelivered("this server sends no e-mail any more")
             message = compose(notification, alert.email, settings.smtp.sender, settings.address)
-            await asyncio.to_thread(send, message, alert.email, settings.smtp)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._slow, send, message, alert.email, settings.smtp)
             return
         body = notification.model_dump_json().encode()
         headers = {DELIVERY_HEADER: str(delivery.id), EVENT_HEADER: str(delivery.event.kind)}
         if alert.secret is not None:
-            headers[SIGNATURE_HEADER] = sign(body, self._secret(delivery.project, alert.secret), self._service.now())
-        await post(client, str(alert.webhook), body, headers, private_too=settings.private_urls)
+            secret = await asyncio.to_thread(self._secret, delivery.project, alert.secret)
+            headers[SIGNATURE_HEADER] = sign(body, secret, self._service.now())
+        await post(client, str(alert.webhook), body, headers, private_too=settings.private_urls, lookups=self._slow)
 
     def _secret(self, project: str, name: str) -> str:
         """It may have been deleted since the job was taken, or come back."""
