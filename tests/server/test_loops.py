@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from cryptography.fernet import Fernet
 from tests.artifacts.disks import fill, small_disk
 from tests.contract.backends import REPOSITORY
 from tests.contract.databases import postgresql_databases, sqlite_databases, why_no_postgresql
@@ -22,6 +24,8 @@ from steep.compute.local.backend import LocalBackend
 from steep.compute.local.records import AttemptRecords, Handle
 from steep.server.failure import FailurePolicy
 from steep.server.loops.limits import LimitsLoop
+from steep.server.loops.scheduler import Scheduler
+from steep.server.secretbox import SecretBox
 from steep.server.settings import Patience
 from steep.server.store.ids import new_id
 from steep.spec.api import JobChange, JobDetail, ReportsRequest
@@ -160,6 +164,70 @@ def test_an_attempt_that_was_fenced_before_it_had_a_handle_is_ended(tmp_path: Pa
     with serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT, policy=SOON) as house:
         place = Place(house)
         assert place.wait(job, State.SUCCEEDED).standing.is_terminal
+        assert place.store.queue.leases() == []
+
+
+def set_unreadable_secret(place: Place) -> None:
+    """What is left of a secret when the key of secrets is another one."""
+    place.store.secrets.put("default", "HF_TOKEN", SecretBox(Fernet.generate_key()).lock("lost"), time.time())
+
+
+def test_a_job_whose_secrets_cannot_be_opened_is_held_and_holds_up_no_other(
+    tmp_path: Path, backend: LocalBackend
+) -> None:
+    with serving(tmp_path, {"local": backend}, patience=PATIENT) as house:
+        place = Place(house)
+        place.store.projects.ensure("other", time.time())
+        set_unreadable_secret(place)
+        first = place.submit("finish")
+        second = place.submit("finish", service={"project": "other"})
+        for _ in range(2):
+            Scheduler(place.service).turn()
+        held = place.job(first)
+        assert (held.standing.reason, held.attempts) == (Reason.HELD_BY_USER, 0)
+        assert "HF_TOKEN was encrypted with another key" in held.standing.detail
+        assert [lease.job_id for lease in place.store.queue.leases()] == [second]
+        place.store.secrets.put("default", "HF_TOKEN", place.service.box.lock("found"), time.time())
+        place.store.jobs.release(first, time.time(), "resumed")
+    with serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT) as house:
+        for job in (first, second):
+            assert Place(house).wait(job, State.SUCCEEDED).attempts == 1
+
+
+@pytest.mark.parametrize("left", ["nothing", "a worker", "no run directory"])
+def test_an_attempt_whose_secrets_cannot_be_opened_any_more_is_ended(
+    tmp_path: Path, backend: LocalBackend, left: str
+) -> None:
+    with serving(tmp_path, {"local": backend}, patience=PATIENT) as house:  # it dies before it writes the handle down
+        place = Place(house)
+        job = place.submit("hang")
+        devices = [state.device for state in backend.capacity().devices]
+        begun = place.store.attempts.begin(job, "local", devices, time.time(), lease_seconds=60)
+        run = place.service.run(job).path
+        if left == "a worker":
+            backend.submit(Order(job, 1, run, (devices[0].id,), {"STEEP_ATTEMPT_TOKEN": begun.token}))
+            process = place.process(job)
+        elif left == "no run directory":
+            shutil.rmtree(run)
+        set_unreadable_secret(place)
+    with serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT, policy=SOON) as house:
+        place = Place(house)
+        place.wait(job, State.QUEUED, Reason.HELD_BY_USER)
+        assert place.store.queue.leases() == []
+        assert left != "a worker" or is_gone(process)
+
+
+def test_a_cancelled_attempt_that_cannot_be_submitted_is_ended(tmp_path: Path, backend: LocalBackend) -> None:
+    with serving(tmp_path, {"local": backend}, patience=PATIENT) as house:
+        place = Place(house)
+        job = place.submit("finish")
+        devices = [state.device for state in backend.capacity().devices]
+        place.store.attempts.begin(job, "local", devices, time.time(), lease_seconds=60)
+        place.store.jobs.request_stop(job, Reason.CANCEL_REQUESTED, "enough", time.time())
+        set_unreadable_secret(place)
+    with serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT) as house:
+        place = Place(house)
+        place.wait(job, State.CANCELLED)
         assert place.store.queue.leases() == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from steep.server.service import Service
+from steep.spec.errors import DamagedArtifact
 
 FOR_WORKERS = frozenset(
     {
@@ -28,4 +29,13 @@ def secrets_for_workers(service: Service, project: str) -> dict[str, str]:
         DamagedArtifact: a secret was encrypted with another key.
     """
     names = [view.name for view in service.store.secrets.list(project) if view.name in FOR_WORKERS]
-    return {name: service.box.open(service.store.secrets.get(project, name)) for name in names}
+    return {name: _open(service, project, name) for name in names}
+
+
+def _open(service: Service, project: str, name: str) -> str:
+    try:
+        return service.box.open(service.store.secrets.get(project, name))
+    except DamagedArtifact as error:
+        what = f"project {project}'s secret {name} was encrypted with another key"
+        cure = f"Restore that key, or `steep secrets set {name} --project {project}`."
+        raise DamagedArtifact(what, where=error.where, cure=cure) from error

@@ -28,6 +28,7 @@ from steep.server.workersecrets import secrets_for_workers
 from steep.spec.errors import (
     EXIT_STOPPED,
     Conflict,
+    DamagedArtifact,
     InvalidInput,
     NotFound,
     OutOfSpace,
@@ -82,6 +83,7 @@ class Scheduler:
         service, job_id = self._service, placement.job_id
         try:
             self._prepare(job_id)
+            secrets = self._secrets(job_id)  # before any device is lent
             begun = self._store.attempts.begin(
                 job_id,
                 placement.backend,
@@ -95,14 +97,14 @@ class Scheduler:
         except (Conflict, NotFound) as late:
             log.info("%s is not begun: %s", job_id, late)
             service.bell.ring()
-        except InvalidInput as error:
+        except (InvalidInput, DamagedArtifact) as error:
             self._refuse(job_id, error)
         except OutOfSpace as error:
             log.warning("%s is not begun now: %s", job_id, error)
         else:
             (service.run(job_id).path / "error.json").unlink(missing_ok=True)  # an earlier attempt's last word
             with service.traces.span("submit", {JOB: job_id, ATTEMPT: begun.number}, {}):
-                self._submit(placement.backend, job_id, begun.number, begun.token, placement.devices)
+                self._submit(placement.backend, job_id, begun.number, begun.token, placement.devices, secrets)
 
     def _prepare(self, job_id: str) -> None:
         """The run directory with its job file, as the worker will read it; a branch's is there already."""
@@ -112,16 +114,26 @@ class Scheduler:
             spec = resolve(self._store.jobs.spec(job_id), self._service)
             run.write_spec(with_store(spec, self._service, job_id))
 
-    def _refuse(self, job_id: str, error: InvalidInput) -> None:
-        """What the job needs is not there any more, such as a file that was deleted while it waited."""
+    def _secrets(self, job_id: str) -> dict[str, str]:
+        """Those of the job's project, as variables.
+
+        Raises:
+            DamagedArtifact: one of them cannot be opened.
+        """
+        return secrets_for_workers(self._service, self._store.jobs.get(job_id, self._service.now()).project)
+
+    def _refuse(self, job_id: str, error: InvalidInput | DamagedArtifact) -> None:
+        """What the job needs is not there any more, such as a file that was deleted while it waited, or the key of a secret."""
         log.warning("%s cannot begin: %s", job_id, error)
         detail = f"cannot begin: {error}"
         self._store.jobs.hold(job_id, Reason.HELD_BY_USER, detail, self._service.now())
 
-    def _submit(self, backend: str, job_id: str, number: int, token: str, devices: tuple[str, ...]) -> None:
+    def _submit(
+        self, backend: str, job_id: str, number: int, token: str, devices: tuple[str, ...], secrets: Mapping[str, str]
+    ) -> None:
         service = self._service
         environment = {
-            **secrets_for_workers(service, self._store.jobs.get(job_id, service.now()).project),
+            **secrets,
             "STEEP_SERVER": service.settings.address,
             "STEEP_ATTEMPT": f"{job_id}/{number}",
             "STEEP_ATTEMPT_TOKEN": token,
@@ -131,18 +143,25 @@ class Scheduler:
         try:
             handle = service.backends[backend].submit(order)
         except SteepError as error:
-            log.warning("%s/%d could not be submitted: %s", job_id, number, error)
-            self._store.attempts.revoke(job_id, number, f"could not be started: {error}", service.now())
-            # a full disk is no failure of the job: it goes on as often as it takes, as after a worker that was stopped by one
-            code = EXIT_STOPPED if isinstance(error, OutOfSpace) else None
-            ending = Ending(code, detail=str(error))
-            self._store.attempts.finish(job_id, number, ending, service.now(), service.settings.policy)
+            self._give_up(job_id, number, error)
             return
         try:
             self._store.attempts.provisioned(job_id, number, handle, service.now())
         except Conflict as late:
             log.warning("%s/%d is ended again: %s", job_id, number, late)
             service.backends[backend].cancel(handle, grace_seconds=0)
+
+    def _give_up(self, job_id: str, number: int, error: SteepError) -> None:
+        """End an attempt that its backend does not take. Its job goes on as after any failure, or ends if it was told to."""
+        log.warning("%s/%d could not be submitted: %s", job_id, number, error)
+        now = self._service.now()
+        self._store.attempts.revoke(job_id, number, f"could not be started: {error}", now)
+        # a full disk is no failure of the job: it goes on as often as it takes, as after a worker that was stopped by one
+        code = EXIT_STOPPED if isinstance(error, OutOfSpace) else None
+        ending = Ending(code, detail=str(error))
+        self._store.attempts.finish(job_id, number, ending, now, self._service.settings.policy)
+
+    # ---------------------------------------------------------------------------------------------------- mending
 
     def _mend(self) -> None:
         """Submit attempts again of which nobody knows whether they were."""
@@ -152,28 +171,45 @@ class Scheduler:
             log.warning("%s/%d was left without a handle; it is submitted again", attempt.job_id, attempt.number)
             try:
                 if attempt.worked_at is None and attempt.revoked_at is None:
-                    self._submit(
-                        attempt.backend, attempt.job_id, attempt.number, self._new_token(attempt), attempt.devices
-                    )
+                    self._submit_again(attempt)
                 else:
-                    self._find(attempt)
+                    self._find(attempt, is_fenced=attempt.revoked_at is not None)
             except ServerUnavailable:
                 raise
             except SteepError as error:
                 log.warning("%s/%d cannot be mended now: %s", attempt.job_id, attempt.number, error)
 
+    def _submit_again(self, attempt: Living) -> None:
+        """As it was meant to be submitted. What cannot be is fenced and found, since it may have begun already."""
+        try:
+            secrets = self._secrets(attempt.job_id)
+        except DamagedArtifact as error:
+            detail = f"could not be started: {error}"
+            self._store.attempts.revoke(attempt.job_id, attempt.number, detail, self._service.now())
+            self._find(attempt, is_fenced=True)
+            return
+        token = self._new_token(attempt)
+        self._submit(attempt.backend, attempt.job_id, attempt.number, token, attempt.devices, secrets)
+
     def _new_token(self, attempt: Living) -> str:
         lease = self._service.settings.patience.lease
         return self._store.tokens.renew(attempt.job_id, attempt.number, self._service.now(), lease_seconds=lease)
 
-    def _find(self, attempt: Living) -> None:
+    def _find(self, attempt: Living, *, is_fenced: bool) -> None:
         """Write down the handle of a worker that was heard of, or was fenced: whoever began it died before that was done.
 
         One that was heard of has begun, so asking for it again starts nothing. One that was fenced is ended by the watcher as
-        soon as it has a handle, whether it ever began or not; until then nobody could end it.
+        soon as it has a handle, whether it ever began or not; until then nobody could end it. Where its backend knows of no
+        place for it any more, nothing of it is there to be ended.
         """
         run = self._service.run(attempt.job_id).path
         environment = {"STEEP_ATTEMPT": f"{attempt.job_id}/{attempt.number}"}
         order = Order(attempt.job_id, attempt.number, run, attempt.devices, environment)
-        handle = self._service.backends[attempt.backend].submit(order)
+        try:
+            handle = self._service.backends[attempt.backend].submit(order)
+        except InvalidInput as error:
+            if not is_fenced:
+                raise
+            self._give_up(attempt.job_id, attempt.number, error)
+            return
         self._store.attempts.provisioned(attempt.job_id, attempt.number, handle, self._service.now())
