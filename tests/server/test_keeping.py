@@ -10,11 +10,15 @@ import pytest
 from tests.server.serving import serving, wait_for
 from tests.server.shelving import Shelf
 
+from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.lineage import branch, go_back
 from steep.artifacts.mirror import RemoteCheckpoints
 from steep.artifacts.store import open_store
+from steep.server import copies
 from steep.server.keeping import prune
 from steep.server.loops.retention import RetentionLoop
+from steep.server.removal import remove_checkpoint
+from steep.server.service import Service
 from steep.spec.api import Keeping, ProjectRequest, ProjectView
 from steep.spec.errors import Conflict
 from steep.spec.events import EventKind
@@ -59,6 +63,10 @@ def test_the_newest_and_the_best_stay_and_the_rest_gives_back_its_bytes(shelf: S
     assert (events[0].data["step"], events[0].message) == (10, "step 10 deleted: enough")
     assert sum(event.data["freed_bytes"] for event in events) == after.freed_bytes
     assert pruned(shelf, job) == ()
+
+
+def pruned_bytes(shelf: Shelf, job: str) -> int:
+    return prune(shelf.service, job, keep_last=1, keep_best=1, why="deleted").freed_bytes
 
 
 def _pinned(shelf: Shelf, job: str) -> None:
@@ -143,6 +151,48 @@ def test_the_services_copies_go_too_but_not_those_that_can_mend(tmp_path: Path) 
     assert remote.steps() == [20, 30, 50]
     assert freed.freed_bytes > 4000  # here and there
     shelf.service.close()
+
+
+def test_it_is_written_down_before_the_copy_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "copies"
+    place.mkdir()
+    shelf = Shelf(tmp_path, artifacts=str(place))
+    job = shelf.job(*STEPS, size=1000)
+    remote = RemoteCheckpoints(open_store(f"{place}/{job}"), "kept", "data")
+    remote.upload(shelf.service.run(job).catalog(), 10)
+
+    def remove(service: Service, job_id: str, step: int) -> int:
+        """The store is far away, and others look meanwhile."""
+        states.append(service.store.checkpoints.get(job_id, step).state)
+        return copies.remove_copy(service, job_id, step)
+
+    states: list[str] = []
+    monkeypatch.setattr("steep.server.removal.remove_copy", remove)
+    freed = pruned_bytes(shelf, job)
+    assert set(states) == {"deleted"}
+    assert remote.steps() == []
+    assert shelf.store.jobs.get(job, shelf.now).cost.freed_bytes == freed  # the copy's too
+    shelf.service.close()
+
+
+def test_a_deletion_that_was_cut_off_goes_on_when_it_is_asked_for_again(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = shelf.job(10, 20)
+    catalog = shelf.service.run(job).catalog()
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointCatalog, "bury", lambda *_: _raise(OSError("killed")))
+        with pytest.raises(OSError, match="killed"):
+            remove_checkpoint(shelf.service, job, 10)
+    assert shelf.store.checkpoints.get(job, 10).state == "deleted"
+    assert list(catalog.directory.glob(".deleted-*"))
+    remove_checkpoint(shelf.service, job, 10)
+    assert not list(catalog.directory.glob(".deleted-*"))
+    assert kept(shelf, job) == [20]
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def test_nothing_goes_while_somebody_works(shelf: Shelf) -> None:

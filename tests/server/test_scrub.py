@@ -186,12 +186,56 @@ def test_one_that_is_not_there(shelf: Shelf, change: Callable[[Shelf, str], None
     shelf.now += 61.0
     scrub = Scrub(shelf.service)
     scrub.turn()
+    assert shelf.store.checkpoints.get(job, 2).state == ("deleted" if change is _went_back else "unverified")
+    shelf.now += AGAIN_SECONDS + 1  # one look is not enough
+    scrub.turn()
     assert shelf.store.checkpoints.get(job, 2).state == state
     if change is _unmounted:
         (shelf.service.settings.data / "elsewhere").rename(shelf.service.run(job).path)
         shelf.now += AGAIN_SECONDS + 1
         scrub.turn()
         assert states(shelf, job) == {1: "valid", 2: "valid"}
+
+
+def test_one_is_not_called_lost_while_somebody_works_on_its_run(shelf: Shelf) -> None:
+    job = shelf.job(1, 2)
+    _lost(shelf, job)
+    shelf.now += 61.0
+    scrub = Scrub(shelf.service)
+    scrub.turn()
+    with shelf.service.run(job).lock():
+        shelf.now += AGAIN_SECONDS + 1
+        scrub.turn()
+        assert states(shelf, job) == {1: "valid", 2: "unverified"}
+    shelf.now += AGAIN_SECONDS + 1
+    scrub.turn()
+    assert states(shelf, job) == {1: "valid", 2: "damaged"}
+
+
+def test_a_deletion_that_was_cut_off_is_gone_on_with_and_no_damage(shelf: Shelf) -> None:
+    job = shelf.job(1, 2)
+    catalog = shelf.service.run(job).catalog()
+    condemned = catalog.path(2).with_name(f".deleted-{catalog.path(2).name}")
+    catalog.path(2).rename(condemned)  # and then whoever deleted it was killed
+    shelf.now += 61.0
+    scrub = Scrub(shelf.service)
+    scrub.turn()
+    shelf.now += AGAIN_SECONDS + 1
+    scrub.turn()
+    assert shelf.events(job, EventKind.CHECKPOINT_DAMAGED) == []
+    assert shelf.store.checkpoints.get(job, 2).state == "deleted"
+    assert not condemned.exists()
+    assert shelf.store.jobs.get(job, shelf.now).cost.freed_bytes > 1000
+
+
+def test_many_that_cannot_be_read_keep_none_from_being_read(shelf: Shelf) -> None:
+    away = shelf.job(*range(1, 102), size=10)
+    shelf.now += 1.0
+    here = shelf.job(1)
+    _unmounted(shelf, away)
+    shelf.now += 61.0
+    Scrub(shelf.service).turn()
+    assert states(shelf, here) == {1: "valid"}
 
 
 def test_a_job_that_is_deleted_meanwhile_disturbs_nobody(shelf: Shelf) -> None:

@@ -308,8 +308,23 @@ class CheckpointCatalog:
             InvalidInput: there is none, it is pinned, or a branch descends from it.
             Fenced: a later attempt works on the run.
         """
+        freed = self.condemn(step)
+        self.bury(step)
+        return freed
+
+    def condemn(self, step: int) -> int:
+        """Begin to delete a checkpoint: it is gone, and `bury` frees its bytes. What stands between the two is found again
+        after a crash, see `is_condemned`. Returns the bytes that will be freed. One that is condemned already is so.
+
+        Raises:
+            InvalidInput: there is none, it is pinned, or a branch descends from it.
+            Fenced: a later attempt works on the run.
+        """
         self.may_write()
+        condemned = self._hidden("deleted", step)
         if step not in self.steps():
+            if condemned.is_dir():
+                return _freeable_bytes(condemned)
             self.get(step)
         if self.pinned(step):
             raise InvalidInput(
@@ -320,11 +335,19 @@ class CheckpointCatalog:
         if branches := self.branches(step):
             what = f"{', '.join(branches)} descends from checkpoint {step}"
             raise InvalidInput(what, where=str(self.path(step)), cure="Delete that directory first.")
-        condemned = self._hidden("deleted", step)
         shutil.rmtree(condemned, ignore_errors=True)
         self.path(step).rename(condemned)
         sync_directory(self.directory)
-        return _remove(condemned)
+        return _freeable_bytes(condemned)
+
+    def is_condemned(self, step: int) -> bool:
+        """Whether its deletion was begun, and not brought to its end."""
+        return self._hidden("deleted", step).is_dir()
+
+    def bury(self, step: int) -> None:
+        """Free the bytes of a condemned checkpoint, if they are there."""
+        if self.is_condemned(step):
+            shutil.rmtree(self._hidden("deleted", step))
 
     def clean(self) -> int:
         """Clear away what a crash left half-done. Returns the bytes freed. Call it with the run's lock held."""
@@ -336,7 +359,8 @@ class CheckpointCatalog:
                 entry.rename(final)
                 sync_directory(self.directory)
             elif entry.is_dir():
-                freed += _remove(entry)
+                freed += _freeable_bytes(entry)
+                shutil.rmtree(entry)
         return freed
 
     def _hidden(self, what: str, step: int) -> Path:
@@ -408,8 +432,7 @@ def _seal(staging: Path, digests: Mapping[str, str]) -> dict[str, FileRecord]:
     return records
 
 
-def _remove(directory: Path) -> int:
-    """Remove a directory. Returns the bytes of the files that no other directory shares."""
+def _freeable_bytes(directory: Path) -> int:
+    """Bytes of the files that no other directory shares."""
     stats = [path.stat() for path in directory.rglob("*") if path.is_file()]
-    shutil.rmtree(directory)
     return sum(stat.st_size for stat in stats if stat.st_nlink == 1)

@@ -38,11 +38,16 @@ def remove_job(service: Service, job_id: str) -> Freed:
 def remove_checkpoint(service: Service, job_id: str, step: int, why: str = "deleted on request") -> Freed:
     """Delete a checkpoint's bytes, and the copy that the service keeps of it. Its row stays, for what was measured on it.
 
+    It is written down as soon as the checkpoint is gone, and its bytes and its copy go after that. Should that be cut off,
+    the same request goes on with it.
+
     Raises:
         Conflict: it is pinned, something descends from it, or the job works and would resume from it.
     """
     view = service.store.checkpoints.get(job_id, step)
+    catalog = service.run(job_id).catalog()
     if view.state == "deleted":
+        catalog.bury(step)
         return Freed(freed_bytes=0)
     if service.store.jobs.get(job_id, service.now()).standing.state not in (
         State.QUEUED,
@@ -51,13 +56,14 @@ def remove_checkpoint(service: Service, job_id: str, step: int, why: str = "dele
         State.CANCELLED,
     ):
         raise Conflict("a worker uses the checkpoints of this job", where=job_id, cure="Pause it first.")
-    catalog = service.run(job_id).catalog()
     freed = 0
-    if step in catalog.steps():
+    if step in catalog.steps() or catalog.is_condemned(step):
         try:
-            freed = catalog.delete(step)
+            freed = catalog.condemn(step)
         except InvalidInput as error:
             raise Conflict(error.what, where=f"{job_id}/{step}", cure=error.cure) from error
-    freed += remove_copy(service, job_id, step)
     service.store.checkpoints.delete(job_id, step, freed, f"step {step} {why}", service.now())
-    return Freed(freed_bytes=freed)
+    catalog.bury(step)
+    copy_bytes = remove_copy(service, job_id, step)
+    service.store.checkpoints.count_freed(job_id, copy_bytes, service.now())
+    return Freed(freed_bytes=freed + copy_bytes)

@@ -1,7 +1,7 @@
 """The loop that reads checkpoints back: each one soon after it was saved and then every few days, a little at a time.
 
 A checkpoint may be deleted, or saved anew, while it is read. So one is called damaged only when it was found so twice, with
-the same manifest, and one that is not there only when its run is.
+the same manifest, and one that is not there only when its run is, and nobody works there.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Literal
 from steep.artifacts.checkpoints import CheckpointCatalog, FileRecord
 from steep.artifacts.lineage import steps_set_aside
 from steep.artifacts.scrubbing import read_back
+from steep.server.removal import remove_checkpoint
 from steep.server.service import Service
 from steep.spec.api import CheckpointView
-from steep.spec.errors import DamagedArtifact, InvalidInput, NotFound
+from steep.spec.errors import Conflict, DamagedArtifact, InvalidInput, NotFound, RunBusy
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ IDLE_SECONDS = 30.0
 """How long to look for nothing when nothing was due."""
 AGAIN_SECONDS = 600.0
 """What cannot be read now is left alone for this long."""
+MISSED_SECONDS = 86_400.0
+"""That one was not there is remembered for this long."""
 
 Key = tuple[str, int]
 
@@ -59,6 +62,7 @@ class Scrub:
         self._reading: _Reading | None = None
         self._look_at = 0.0
         self._left_until: dict[Key, float] = {}
+        self._missed_at: dict[Key, float] = {}
 
     def turn(self) -> None:
         """Read on, and write down what was read to its end."""
@@ -76,7 +80,10 @@ class Scrub:
         if now < self._look_at:
             return None
         self._left_until = {key: until for key, until in self._left_until.items() if until > now}
-        due = self._checkpoints.unverified(now - scrub.every_seconds, saved_before=now - scrub.settle_seconds)
+        self._missed_at = {key: at for key, at in self._missed_at.items() if at > now - MISSED_SECONDS}
+        due = self._checkpoints.unverified(
+            now - scrub.every_seconds, limit=1 + len(self._left_until), saved_before=now - scrub.settle_seconds
+        )
         chosen = next((view for view in due if (view.job_id, view.step) not in self._left_until), None)
         if chosen is None:
             self._look_at = now + IDLE_SECONDS
@@ -120,10 +127,25 @@ class Scrub:
             detail = f"step {step} was set aside when the job went back"
             self._checkpoints.delete(job_id, step, 0, detail, self._service.now())
             self._reading = None
-        elif self._may_be_at_work(job_id):
+        elif self._may_be_at_work(job_id) or reading.key not in self._missed_at:
+            self._missed_at.setdefault(reading.key, self._service.now())
             self._leave(reading)
         else:
-            self._write(reading, "damaged", f"step {step} is not there any more. {self._cure(reading)}")
+            self._missing_again(reading)
+
+    def _missing_again(self, reading: _Reading) -> None:
+        """It is lost, unless somebody is about to delete it, or was and did not come to the end of that."""
+        job_id, step = reading.key
+        run = self._service.run(job_id)
+        try:
+            with run.lock():
+                if run.catalog().is_condemned(step):
+                    remove_checkpoint(self._service, job_id, step, "deleted; that was cut off once")
+                    self._reading = None
+                else:
+                    self._write(reading, "damaged", f"step {step} is not there any more. {self._cure(reading)}")
+        except (RunBusy, Conflict, NotFound):
+            self._leave(reading)
 
     def _may_be_at_work(self, job_id: str) -> bool:
         """Whether a worker may have deleted it just now; of a job that was deleted itself there is nothing to say."""

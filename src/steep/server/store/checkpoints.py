@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, Select, and_, func, select, true, update
 from steep.server.store.database import Database
 from steep.server.store.measurements import Evaluation, read_evaluations
 from steep.server.store.paging import PageRequest, find
-from steep.server.store.savings import change_checkpoint, count_bytes, mark_deleted
+from steep.server.store.savings import change_checkpoint, count_bytes, count_freed, mark_deleted
 from steep.server.store.standings import lock_job
 from steep.server.store.tables import checkpoints, evaluations, later_scores
 from steep.spec.api import CheckpointView, Page
@@ -190,6 +190,12 @@ class Checkpoints:
             data = {"step": step, "freed_bytes": freed_bytes}
             transaction.emit(job, EventKind.CHECKPOINT_DELETED, detail or f"step {step} deleted", data=data)
             return True
+
+    def count_freed(self, job_id: str, freed_bytes: int, now: float) -> None:
+        """Write down how many bytes went after a checkpoint was written down as deleted, such as those of its copy."""
+        if freed_bytes:
+            with self._database.write(now) as transaction:
+                count_freed(transaction, job_id, freed_bytes)
 
     def set_aside(self, job_id: str, after_step: int, detail: str, now: float) -> Sequence[int]:
         """A job went back to a step: later checkpoints are no part of its line any more, nor what was measured on them.

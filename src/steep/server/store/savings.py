@@ -72,10 +72,16 @@ def mark_deleted(transaction: Transaction, job_id: str, step: int, freed_bytes: 
     values = {"state": "deleted", "deleted_at": transaction.now, "pinned": False}
     was_there = change_checkpoint(transaction, job_id, step, **values)
     count_bytes(transaction, job_id)
-    if was_there and freed_bytes:
+    if was_there:
+        count_freed(transaction, job_id, freed_bytes)
+    return was_there
+
+
+def count_freed(transaction: Transaction, job_id: str, freed_bytes: int) -> None:
+    """Write down that bytes of a job's checkpoints were freed."""
+    if freed_bytes:
         freed = {"freed_bytes": jobs.c.freed_bytes + freed_bytes}
         transaction.execute(update(jobs).where(jobs.c.id == job_id).values(**freed))
-    return was_there
 
 
 def count_bytes(transaction: Transaction, job_id: str) -> None:
