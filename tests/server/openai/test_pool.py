@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import signal
 import threading
@@ -72,12 +73,16 @@ def test_requests_wait_for_one_another_and_too_many_are_sent_away(client: OpenAI
     assert len(models()) == 1
 
 
-def test_a_client_that_hangs_up_without_a_stream_gives_way_too(client: OpenAI) -> None:
+def test_a_client_that_hangs_up_without_a_stream_gives_way_too(
+    client: OpenAI, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.completions.create(**SHORT)
     with pytest.raises(openai.APITimeoutError):
         client.with_options(timeout=1).completions.create(**LONG)
     begun = time.monotonic()
     client.completions.create(**SHORT)
     assert time.monotonic() - begun < 15
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_a_process_that_dies_is_told_of_and_another_takes_its_place(client: OpenAI) -> None:

@@ -69,6 +69,7 @@ async def _unless_gone(request: Request, answering: Answering, pieces: Pieces) -
         return await writing
     finally:
         writing.cancel()
+        await asyncio.wait({writing})  # the pieces are its own until then
 
 
 async def _closing(lines: AsyncIterator[bytes], pieces: Pieces) -> AsyncIterator[bytes]:
