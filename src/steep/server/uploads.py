@@ -88,7 +88,7 @@ async def receive(
             created_by=created_by, file_id=file_id, once=known,
         )  # fmt: skip
     except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
         raise
     if view.id != file_id:  # the same request made it before
         await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
@@ -130,12 +130,15 @@ async def _write(service: Service, pieces: AsyncIterator[bytes], target: Path) -
             stream.write(piece)
             hasher.update(piece)
 
+        def finish() -> None:
+            stream.flush()
+            os.fsync(stream.fileno())
+            sync_directory(target.parent)
+
         async for piece in pieces:
             size_bytes += len(piece)
             if size_bytes > service.settings.bounds.upload_bytes:
                 raise InvalidInput("is larger than files may be here", where="body", cure="Split it.")
             await asyncio.to_thread(put, piece)
-        stream.flush()
-        await asyncio.to_thread(os.fsync, stream.fileno())
-    sync_directory(target.parent)
+        await asyncio.to_thread(finish)
     return size_bytes, str(hasher.hexdigest())

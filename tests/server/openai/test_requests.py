@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import operator
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from tests.server.openai.clients import openai_client
 from tests.server.openai.conftest import METHOD
 from tests.server.serving import Serving, serving
 
+from steep.server import uploads
 from steep.server.settings import Bounds
 from steep.spec.api import ProjectRequest
 
@@ -91,6 +94,34 @@ def test_a_form_that_is_wrong_leaves_nothing(
         assert answer.status_code == 400
         assert answer.json()["error"]["param"] == parameter
     assert {path.name for path in (house.service.settings.data / "files").iterdir()} == before
+
+
+def test_a_form_is_looked_at_before_its_file_is_known_and_no_disk_holds_up_others(
+    house: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added, held_up = [], []
+
+    def watched(call: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def watch(*arguments: Any, **options: Any) -> Any:
+            if asyncio._get_running_loop() is not None:
+                held_up.append(name)
+            return call(*arguments, **options)
+
+        return watch
+
+    add = house.service.store.files.add
+    monkeypatch.setattr(house.service.store.files, "add", lambda *all, **more: added.append(all) or add(*all, **more))
+    for name in ("sync_directory", "remove_tree", "shutil.rmtree", "os.fsync"):
+        real = operator.attrgetter(name)(uploads)
+        monkeypatch.setattr(f"steep.server.uploads.{name}", watched(real, name))
+    with house.http(house.key("member", "default")) as http:
+        assert http.post("/v1/files", files={"file": ("a.txt", b"text")}).status_code == 400
+        assert added == []
+        file = {"file": ("a.txt", b"text")}
+        made = http.post("/v1/files", data={"purpose": "fine-tune"}, files=file).json()["id"]
+        assert len(added) == 1
+        assert http.delete(f"/v1/files/{made}").status_code == 200
+    assert held_up == []
 
 
 def test_forms_that_are_none_and_those_that_are_cut_off(house: Serving) -> None:

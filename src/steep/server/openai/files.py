@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncGenerator
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request
@@ -52,13 +53,8 @@ async def upload(here: Here, caller: Member, request: Request, project: ProjectH
     form = FileForm(request.headers.get("content-type", ""), request.stream())
     name = await form.find_file()
     _require_known(form.fields, is_whole=False)
-    async with contextlib.aclosing(form.pieces()) as pieces:
+    async with contextlib.aclosing(_pieces(form)) as pieces:
         view = await receive(here, pieces, name=name, project=owner, blake3_hex=None, created_by=caller.key.id)
-    try:
-        _require_known(form.fields, is_whole=True)
-    except InvalidInput:
-        remove_file(here, view.id)
-        raise
     return answer(_object(view))
 
 
@@ -111,6 +107,14 @@ def seen_file(here: Service, caller: Caller, file: str) -> FileView:
     view = here.store.files.get(file)
     caller.must_see(view.project, f"file {file}")
     return view
+
+
+async def _pieces(form: FileForm) -> AsyncGenerator[bytes, None]:
+    """The file's bytes. They do not come to their end in a form whose other fields are wrong."""
+    async with contextlib.aclosing(form.pieces()) as pieces:
+        async for piece in pieces:
+            yield piece
+    _require_known(form.fields, is_whole=True)
 
 
 def _require_known(fields: dict[str, str], *, is_whole: bool) -> None:
