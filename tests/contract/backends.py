@@ -166,6 +166,7 @@ class BackendSuite:
     def test_it_begins_as_a_program_of_its_own(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("STEEP_DATABASE_PASSWORD", "the server's own")
         monkeypatch.setenv("STEEP_CACHE", "/a/cache")
+        monkeypatch.setenv("PGPASSWORD", "the database's")
         worker = harness.start("finish")
         first = worker.words()[0]
         assert first["session"] == first["group"] == first["pid"] != os.getsid(0)
@@ -173,7 +174,7 @@ class BackendSuite:
         assert first["directory"] == str(harness.runs / "job")
         assert first["environment"]["STEEP_ATTEMPT_TOKEN"] == "a secret"
         assert first["environment"]["STEEP_CACHE"] == "/a/cache"
-        assert "STEEP_DATABASE_PASSWORD" not in first["environment"]
+        assert not {"STEEP_DATABASE_PASSWORD", "PGPASSWORD"} & first["environment"].keys()
 
     def test_a_crash_ends_with_its_code(self, harness: Harness) -> None:
         worker = harness.start("crash")

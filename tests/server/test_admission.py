@@ -13,8 +13,10 @@ from tests.server.test_expectations import Machine
 from steep import Client
 from steep.compute.contract import Device, Order
 from steep.corpus.addresses import PUBLIC_ONLY
+from steep.server.admission import admit
 from steep.server.loops.scheduler import Scheduler
 from steep.spec.errors import InvalidSpec
+from steep.spec.load import parse_spec
 
 Spec = dict[str, Any]
 
@@ -103,6 +105,39 @@ def test_the_export_of_a_job_may_be_the_base_of_another_of_its_project(
     values["base"] = str(house.service.settings.data / "runs" / first / "checkpoints")
     with pytest.raises(InvalidSpec, match="own files"):
         client.jobs.plan(values)
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "kept_out", "free"),
+    [
+        (
+            "s3://house/steep/",
+            ["s3://house/steep", "s3://house/steep/job-1/tiny", "S3://house//steep/*", "s3://house/s*", "s3://house"],
+            ["s3://house/texts", "s3://house/steeper", "s3://other/steep"],
+        ),
+        ("{home}/copies", ["{home}/copies", "{home}/copies/job-1", "{home}/c*", "{home}"], ["{home}/texts"]),
+        ("file://{home}/copies", ["{home}/copies/job-1"], ["{home}/texts"]),
+    ],
+)
+def test_no_job_reads_or_writes_where_copies_of_all_jobs_lie(
+    tmp_path: Path, home: Path, spec: Callable[..., Spec], artifacts: str, kept_out: list[str], free: list[str]
+) -> None:
+    artifacts = artifacts.format(home=home)
+    (tmp_path / "data").mkdir()
+    with serving(tmp_path / "data", roots=(home,), artifacts=artifacts) as house:
+
+        def admit_as(part: str, path: str) -> None:
+            values = spec(path if part == "source" else home / "texts")
+            if part == "store":
+                values["checkpoints"]["store"] = path
+            admit(parse_spec(values), house.service)
+
+        for part in ("source", "store"):
+            for path in kept_out:
+                with pytest.raises(InvalidSpec, match="own files"):
+                    admit_as(part, path.format(home=home))
+            for path in free:
+                admit_as(part, path.format(home=home))
 
 
 class Recording(Machine):

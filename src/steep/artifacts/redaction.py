@@ -22,6 +22,11 @@ _PATTERNS = (
 )  # fmt: skip
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether the name of a variable says that its value is a secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
 class Redaction:
     """Takes secrets out of lines of text: values that are known, and what looks like one.
 
@@ -37,7 +42,7 @@ class Redaction:
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Redaction:
         """Of the variables whose names say that they are secret."""
-        return cls(value for name, value in environment.items() if _SECRET_NAME.search(name))
+        return cls(value for name, value in environment.items() if is_secret_name(name))
 
     def __call__(self, text: str) -> str:
         """The text without secrets."""

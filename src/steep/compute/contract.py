@@ -68,8 +68,8 @@ class Order:
         attempt: its number. Two orders of the same job and attempt start one worker.
         run_directory: what the worker works on; its job.yaml is there.
         devices: ids of those that it may use, and no others.
-        environment: variables for the worker beside those of the server, but for the server's own settings (`STEEP_...`);
-            secrets come this way, and are not logged.
+        environment: variables for the worker beside those of the server, but for the server's own settings (`STEEP_...`) and
+            secrets that workers have no use for; the job's secrets come this way, and are not logged.
     """
 
     job_id: str

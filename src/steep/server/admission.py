@@ -3,7 +3,8 @@
     steep://files/ID      an uploaded file of the job's project
     /a/path               of this machine, below one of the server's roots; else refused
     http(s)://            at public addresses only, unless the server allows others
-    s3://  hf://          with the credentials of the job's project
+    s3://  hf://          with the credentials of the job's project, or those that the operator lends to all jobs; but not
+                          where the server keeps copies of all jobs
 
 A gap is known: a link below a root may lead out of it by the time that the worker reads it, so whoever may write below a root is
 trusted so far. Names of hosts are looked at again when they are read, see `corpus/addresses.py`.
@@ -12,8 +13,8 @@ trusted so far. Names of hosts are looked at again when they are read, see `corp
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from steep.client.config import config_file
@@ -74,9 +75,11 @@ def _checked(path: str, field: str, spec: JobSpec, service: Service) -> str:
         _below_a_root(path, field, service.settings)
         if not (field == BASE_FIELD and _is_own_export(path, spec, service)):
             _keep_out(path, field, service.settings)
+    elif _in_bucket(path):
+        _keep_out_of_bucket(path, field, service.settings)
     elif (scheme := path.partition("://")[0].lower()) in ("http", "https"):
         require_public(path, field, private_too=service.settings.private_urls, cure=_UPLOAD)
-    elif scheme not in ("s3", "hf"):
+    elif scheme != "hf":
         raise InvalidSpec(
             f"there is no way to read {scheme}://",
             where=field,
@@ -132,18 +135,41 @@ def _is_own_export(path: str, spec: JobSpec, service: Service) -> bool:
 def _keep_out(path: str, field: str, settings: ServerSettings) -> None:
     """The server's own files are nobody's text, wherever roots lie: keys, secrets, and what belongs to other projects."""
     place = Path(*_before_wildcards(Path(path).parts)).resolve()
-    for own in (settings.data.resolve(), config_file().parent.resolve()):
+    kept = settings.artifacts
+    copies = () if kept is None or _in_bucket(kept) else (Path(kept.removeprefix("file://")).resolve(),)
+    for own in (settings.data.resolve(), config_file().parent.resolve(), *copies):
         inside = place.is_relative_to(own)
         above = own.is_relative_to(place) and not any(part.startswith(".") for part in own.relative_to(place).parts)
         if inside or above:  # from above, nothing that is hidden is read
-            raise InvalidSpec(
-                "lies among the server's own files" if inside else "holds the server's own files",
-                where=field,
-                cure="Name a directory beside them.",
-            )
+            raise _own_files(field, inside)
 
 
-def _before_wildcards(parts: tuple[str, ...]) -> Iterator[str]:
+def _keep_out_of_bucket(path: str, field: str, settings: ServerSettings) -> None:
+    """The same for copies of all jobs' checkpoints in S3, which whoever has the operator's keys could read and write."""
+    kept = settings.artifacts
+    if kept is None or not _in_bucket(kept):
+        return
+    place, own = _key(path), _key(kept)
+    inside = place.is_relative_to(own)
+    if inside or own.is_relative_to(place):
+        raise _own_files(field, inside)
+
+
+def _own_files(field: str, inside: bool) -> InvalidSpec:
+    what = "lies among the server's own files" if inside else "holds the server's own files"
+    return InvalidSpec(what, where=field, cure="Name a directory beside them.")
+
+
+def _in_bucket(url: str) -> bool:
+    return url.lower().startswith("s3://")
+
+
+def _key(url: str) -> PurePosixPath:
+    """Bucket and key, as far as they are known."""
+    return PurePosixPath(*_before_wildcards(PurePosixPath(url[len("s3://") :]).parts))
+
+
+def _before_wildcards(parts: Iterable[str]) -> Iterator[str]:
     for part in parts:
         if _WILDCARD.search(part):
             return

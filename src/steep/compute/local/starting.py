@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from steep.compute.local.environment import too_late_for
+from steep.compute.local.environment import lent_environment, too_late_for
 from steep.compute.local.launch import Answer, Launch
 from steep.compute.local.records import AttemptRecords, Handle
 from steep.spec.errors import SteepError
@@ -54,6 +54,7 @@ def start_cold(launch: Launch) -> None:
         subprocess.Popen(
             [sys.executable, "-P", "-m", "steep.compute.local.keeper"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, start_new_session=True, cwd="/",
+            env=lent_environment(),
         ) as process,
     ):  # fmt: skip
         assert process.stdin is not None
