@@ -47,6 +47,12 @@ class Caller:
         """Whether what belongs to a project exists for this key."""
         return self.project is None or self.project == project
 
+    def projects_within(self, project: str | None) -> tuple[str, ...] | None:
+        """The projects that a list is about when it is asked for one of them, or (None) for all; None: really all."""
+        if project is None:
+            return self.projects
+        return (project,) if self.sees(project) else ()
+
     def must_see(self, project: str | None, what: str) -> None:
         """Say that there is no such thing, unless the key sees it.
 

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from steep.server.openai.shapes import ErrorAnswer, ErrorFields
 from steep.server.problems import MEDIA_TYPE
-from steep.server.routes.answers import JSON, Documented
+from steep.server.routes.answers import JSON, WORDS, Documented
 from steep.spec.api import Problem
 
 BASE = "/v1"
@@ -22,16 +22,9 @@ BASE = "/v1"
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {401: "invalid_api_key"}
 _WORDS = {
+    **WORDS,
     400: "Something in the request is not valid; `param` names the field.",
-    401: "No key, or one that opens nothing.",
-    403: "The key may not do this.",
-    404: "There is no such thing, or not for this key.",
-    409: "It does not fit how things stand.",
-    413: "The request is too large.",
-    416: "That is beyond the end of the file.",
-    429: "Too many requests; wait a moment.",
     503: "Not now; try again.",
-    507: "There is no room left.",
 }
 
 

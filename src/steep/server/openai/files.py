@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
-from steep.server.auth import Caller, Here, Member, Viewer
+from steep.server.auth import Here, Member, Viewer
 from steep.server.openai.errors import errors
-from steep.server.openai.lists import After, Limit, ProjectHeader, list_of, projects_of
+from steep.server.openai.lists import After, Limit, ProjectHeader, list_of
 from steep.server.openai.multipart import FileForm
 from steep.server.openai.shapes import Deleted, FileObject, ListAnswer
 from steep.server.routes.answers import BYTES, answer, file_answer
-from steep.server.service import Service
+from steep.server.routes.files import seen_file
 from steep.server.store.paging import MAX_PAGE_SIZE, PageRequest
 from steep.server.uploads import receive, remove_file
 from steep.spec.api import FileView
@@ -72,7 +72,7 @@ def list_files(
     if purpose not in (None, PURPOSE):
         return answer(ListAnswer[FileObject](data=()))
     page = PageRequest(page_size=limit, sort_by="created_at", descending=order == "desc", after=after)
-    found = here.store.files.list(page, of_projects=projects_of(caller, project))
+    found = here.store.files.list(page, of_projects=caller.projects_within(project))
     return answer(list_of(map(_object, found.items), has_more=found.has_more))
 
 
@@ -96,17 +96,6 @@ def delete(here: Here, caller: Member, file: File) -> Response:
     """Jobs that have begun keep what they prepared of it."""
     remove_file(here, seen_file(here, caller, file).id)
     return answer(Deleted(id=file, object="file"))
-
-
-def seen_file(here: Service, caller: Caller, file: str) -> FileView:
-    """A file that the key sees.
-
-    Raises:
-        NotFound: there is none, or it is another project's.
-    """
-    view = here.store.files.get(file)
-    caller.must_see(view.project, f"file {file}")
-    return view
 
 
 async def _pieces(form: FileForm) -> AsyncGenerator[bytes, None]:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
 from steep.server.auth import Caller, Here, Member, Viewer
 from steep.server.openai.errors import errors
-from steep.server.openai.lists import After, Limit, ProjectHeader, list_of, metadata_of, projects_of
+from steep.server.openai.lists import After, Limit, ProjectHeader, list_of, metadata_of
 from steep.server.openai.ordering import in_their_words, spec_of
 from steep.server.openai.shapes import CheckpointObject, JobEvent, JobObject, JobOrder, ListAnswer
 from steep.server.openai.showing import CHECKPOINT_ID, EVENT_ID, checkpoint_object, event_object, job_object
 from steep.server.routes import jobs as native
 from steep.server.routes.answers import answer
+from steep.server.routes.repeats import RepeatKey, repeat_of
 from steep.server.service import Service
 from steep.server.store.job_views import JobFilter
 from steep.server.store.paging import PageRequest
-from steep.server.store.submissions import Idempotency
 from steep.server.submission import order
 from steep.spec.errors import InvalidInput, InvalidSpec, NotFound
 
@@ -28,21 +28,17 @@ router = APIRouter(prefix="/fine_tuning/jobs", tags=["openai_jobs"])
 KIND = "training"
 
 Job = Annotated[str, Path(description="Id of a job.", max_length=100)]
-Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
 
 
 @router.post("", summary="Submit a job", response_model=JobObject, responses=errors(409))
 def create(
-    here: Here, caller: Member, wanted: JobOrder, project: ProjectHeader = None, idempotency_key: Key = None
+    here: Here, caller: Member, wanted: JobOrder, project: ProjectHeader = None, idempotency_key: RepeatKey = None
 ) -> Response:
     """Queue a job that goes on with pretraining: `method.type` is `continued_pretraining`. The training file is the text to
     learn, of which a part is held out to measure what was; the validation file is general text, on which forgetting is
     measured. `method.continued_pretraining` takes what a job spec takes."""
     spec = spec_of(here, caller, wanted, project)
-    once = None
-    if idempotency_key is not None:
-        asked = hashlib.sha256(f"openai {wanted.model_dump_json()}".encode()).hexdigest()
-        once = Idempotency(idempotency_key, asked, scope=caller.project or "")
+    once = repeat_of(idempotency_key, f"openai {spec.service.project} {wanted.model_dump_json()}", caller)
     try:
         view = order(here, caller, spec, idempotency_key=once)
     except InvalidSpec as error:
@@ -55,7 +51,7 @@ def list_jobs(
     here: Here, caller: Viewer, request: Request, project: ProjectHeader = None, after: After = None, limit: Limit = 20
 ) -> Response:
     """The newest first. `metadata[key]=value` chooses."""
-    chosen = JobFilter(tags=metadata_of(request.query_params), projects=projects_of(caller, project), kind=KIND)
+    chosen = JobFilter(tags=metadata_of(request.query_params), projects=caller.projects_within(project), kind=KIND)
     found = here.store.jobs.list(here.now(), chosen, PageRequest(page_size=limit, after=after))
     return answer(
         list_of((job_object(job, here.store.jobs.spec(job.id)) for job in found.items), has_more=found.has_more)
@@ -72,25 +68,19 @@ def retrieve(here: Here, caller: Viewer, job: Job) -> Response:
 @router.post("/{job}/cancel", summary="End a job", response_model=JobObject, responses=errors(404, 409))
 def cancel(here: Here, caller: Member, job: Job) -> Response:
     """What it has made stays."""
-    _require(here, caller, job)
-    native.cancel(here, caller, job)
-    return _shown(here, job)
+    return _steered(here, caller, job, native.cancel)
 
 
 @router.post("/{job}/pause", summary="Save and hold", response_model=JobObject, responses=errors(404, 409))
 def pause(here: Here, caller: Member, job: Job) -> Response:
     """It saves a checkpoint, and keeps no GPU until it is resumed."""
-    _require(here, caller, job)
-    native.pause(here, caller, job)
-    return _shown(here, job)
+    return _steered(here, caller, job, native.pause)
 
 
 @router.post("/{job}/resume", summary="Let a held job go on", response_model=JobObject, responses=errors(404, 409))
 def resume(here: Here, caller: Member, job: Job) -> Response:
     """It goes on from its newest valid checkpoint."""
-    _require(here, caller, job)
-    native.resume(here, caller, job)
-    return _shown(here, job)
+    return _steered(here, caller, job, native.resume)
 
 
 @router.get("/{job}/events", summary="What happened", response_model=ListAnswer[JobEvent], responses=errors(404))
@@ -123,6 +113,12 @@ def _require(here: Service, caller: Caller, job: str) -> None:
     """
     if native.seen(here, caller, job).kind != KIND:
         raise NotFound(f"job {job} measures a checkpoint and trains nothing", cure="/api/v1/jobs knows it.")
+
+
+def _steered(here: Service, caller: Caller, job: str, steer: Callable[[Service, Caller, str], Response]) -> Response:
+    _require(here, caller, job)
+    steer(here, caller, job)
+    return _shown(here, job)
 
 
 def _shown(here: Service, job: str) -> Response:

@@ -7,7 +7,6 @@ from typing import Annotated, TypeVar
 
 from fastapi import Header, Query
 
-from steep.server.auth import Caller
 from steep.server.openai.shapes import CheckpointObject, FileObject, JobEvent, JobObject, ListAnswer
 from steep.server.store.paging import MAX_PAGE_SIZE
 
@@ -30,13 +29,6 @@ def list_of(items: Iterable[Item], *, has_more: bool) -> ListAnswer[Item]:
     data = tuple(items)
     first, last = (data[0].id, data[-1].id) if data else (None, None)
     return ListAnswer(data=data, first_id=first, last_id=last, has_more=has_more)
-
-
-def projects_of(caller: Caller, project: str | None) -> tuple[str, ...] | None:
-    """The projects that a list is about; None: all of them."""
-    if project is None:
-        return caller.projects
-    return (project,) if caller.sees(project) else ()
 
 
 def metadata_of(query: Mapping[str, str]) -> tuple[str, ...]:

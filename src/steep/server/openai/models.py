@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from steep.server.auth import Caller, Here, Member, Viewer
 from steep.server.openai.errors import errors
 from steep.server.openai.jobs import KIND
-from steep.server.openai.lists import ProjectHeader, projects_of
+from steep.server.openai.lists import ProjectHeader
 from steep.server.openai.names import checkpoint_name, export_name, find_model, packaged_model
 from steep.server.openai.shapes import Deleted, ListAnswer, ModelObject
 from steep.server.routes.answers import answer
@@ -58,7 +58,7 @@ def delete(here: Here, caller: Member, model: Name) -> Response:
 def _models(here: Service, caller: Caller, project: str | None) -> Iterator[ModelObject]:
     base = packaged_model()
     yield ModelObject(id=base.name, created=int(base.created_at), owned_by=base.owner)
-    chosen = JobFilter((State.SUCCEEDED,), projects=projects_of(caller, project), kind=KIND)
+    chosen = JobFilter((State.SUCCEEDED,), projects=caller.projects_within(project), kind=KIND)
     jobs = here.store.jobs.list(here.now(), chosen, PageRequest(page_size=MOST_JOBS)).items
     for job in jobs:
         if job.outcome.has_export:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from steep.spec.completions import MAX_ROWS, MAX_TOP
+from steep.spec.job import JobSpec
 from steep.spec.units import Budget
 
 Item = TypeVar("Item")
@@ -109,6 +110,10 @@ class ContinuedPretraining(_Request):
     evaluation: Values = Field({}, description="As in a job spec. The validation file is its first general text.")
     service: Values = Field({}, description="As in a job spec.")
     deadline: str | float | None = Field(None, description="Stop in good order after this much time.")
+
+
+METHOD_FIELDS = tuple(name for name in ContinuedPretraining.model_fields if name in JobSpec.model_fields)
+"""Those of a method that a job spec has under the same name."""
 
 
 class MethodRequest(BaseModel):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from steep.server.admission import UPLOADED
 from steep.server.openai.names import checkpoint_name, export_name, name_of
-from steep.server.openai.shapes import METHOD, CheckpointObject, JobError, JobEvent, JobObject
+from steep.server.openai.shapes import METHOD, METHOD_FIELDS, CheckpointObject, JobError, JobEvent, JobObject
 from steep.spec.api import CheckpointView, JobView
 from steep.spec.events import Event, EventKind
 from steep.spec.job import JobSpec, Source
@@ -32,7 +32,6 @@ _DOUBTFUL = frozenset(
     }
 )
 _MEASURED = frozenset({EventKind.PROGRESS, EventKind.EVALUATED})
-_METHOD_FIELDS = ("corpus", "replay", "training", "checkpoints", "evaluation", "service", "deadline")
 
 Status = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
 
@@ -57,7 +56,7 @@ def job_object(job: JobView, spec: JobSpec) -> JobObject:
         training_file=_file(spec.corpus.sources[0]),
         validation_file=_file(spec.evaluation.general[0]) if spec.evaluation.general else None,
         hyperparameters=_hyperparameters(spec),
-        method={"type": METHOD, METHOD: {name: dumped[name] for name in _METHOD_FIELDS if name in dumped}},
+        method={"type": METHOD, METHOD: {name: dumped[name] for name in METHOD_FIELDS if name in dumped}},
         trained_tokens=job.progress.tokens_seen if standing.is_terminal else None,
         seed=spec.seed,
         user_provided_suffix=job.name,

@@ -27,22 +27,24 @@ BYTES: Documented = {200: {"content": {"application/octet-stream": {"schema": {"
 TEXT: Documented = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
 
+WORDS = {
+    401: "No key, or one that opens nothing.",
+    403: "The key may not do this.",
+    404: "There is no such thing, or not for this key.",
+    409: "It does not fit how things stand.",
+    413: "The request is too large.",
+    416: "That is beyond the end of the file.",
+    422: "Something in the request is not valid; the problem names the field.",
+    429: "Too many requests; wait a moment.",
+    503: "The database does not answer now; try again.",
+    507: "There is no room left.",
+}
+
+
 def problems(*statuses: int) -> Documented:
     """What the OpenAPI document says of what may go wrong; every route needs a key and may be asked too often."""
-    words = {
-        401: "No key, or one that opens nothing.",
-        403: "The key may not do this.",
-        404: "There is no such thing, or not for this key.",
-        409: "It does not fit how things stand.",
-        413: "The request is too large.",
-        416: "That is beyond the end of the file.",
-        422: "Something in the request is not valid; the problem names the field.",
-        429: "Too many requests; wait a moment.",
-        503: "The database does not answer now; try again.",
-        507: "There is no room left.",
-    }
     return {
-        status: {"description": words[status], **_PROBLEM} for status in sorted({401, 403, 422, 429, 503, *statuses})
+        status: {"description": WORDS[status], **_PROBLEM} for status in sorted({401, 403, 422, 429, 503, *statuses})
     }
 
 

@@ -54,16 +54,13 @@ def list_files(
     name: Annotated[str | None, Query(description="With this in their name.")] = None,
 ) -> Response:
     """The newest first."""
-    projects = caller.projects
-    if project is not None:
-        projects = (project,) if caller.sees(project) else ()
-    return answer(here.store.files.list(page, of_projects=projects, name=name))
+    return answer(here.store.files.list(page, of_projects=caller.projects_within(project), name=name))
 
 
 @router.get("/{file}", summary="A file", response_model=FileView, responses=problems(404))
 def show(here: Here, caller: Viewer, file: File) -> Response:
     """What it is and whose."""
-    return answer(_seen(here, caller, file))
+    return answer(seen_file(here, caller, file))
 
 
 @router.get(
@@ -71,17 +68,22 @@ def show(here: Here, caller: Viewer, file: File) -> Response:
 )
 def content(here: Here, caller: Viewer, file: File) -> Response:
     """The header Range gives a part of it, so that a download can go on."""
-    view = _seen(here, caller, file)
+    view = seen_file(here, caller, file)
     return file_answer(here.settings.file_directory(view.id) / view.name, view.name)
 
 
 @router.delete("/{file}", summary="Delete a file", response_model=Freed, responses=problems(404))
 def delete(here: Here, caller: Member, file: File) -> Response:
     """Jobs that have begun keep what they prepared of it."""
-    return answer(remove_file(here, _seen(here, caller, file).id))
+    return answer(remove_file(here, seen_file(here, caller, file).id))
 
 
-def _seen(here: Service, caller: Caller, file: str) -> FileView:
+def seen_file(here: Service, caller: Caller, file: str) -> FileView:
+    """A file that the key sees.
+
+    Raises:
+        NotFound: there is none, or it is another project's: nobody learns which.
+    """
     view = here.store.files.get(file)
     caller.must_see(view.project, f"file {file}")
     return view

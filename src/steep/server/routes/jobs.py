@@ -73,9 +73,7 @@ def list_jobs(
     paused: Annotated[bool | None, Query(description="Held, or not.")] = None,
 ) -> Response:
     """Jobs, the newest first unless something else is asked for."""
-    projects = caller.projects
-    if project is not None:
-        projects = (project,) if caller.sees(project) else ()
+    projects = caller.projects_within(project)
     chosen = JobFilter(tuple(state or ()), tuple(tag or ()), projects, name, parent, paused)
     found = here.store.jobs.list(here.now(), chosen, page)
     return answer(found.model_copy(update={"items": here.queue_places.put(found.items, here.now())}))
