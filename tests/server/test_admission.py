@@ -13,10 +13,8 @@ from tests.server.test_expectations import Machine
 from steep import Client
 from steep.compute.contract import Device, Order
 from steep.corpus.addresses import PUBLIC_ONLY
-from steep.server.admission import admit
 from steep.server.loops.scheduler import Scheduler
 from steep.spec.errors import InvalidSpec
-from steep.spec.load import parse_spec
 
 Spec = dict[str, Any]
 
@@ -124,13 +122,13 @@ def test_no_job_reads_or_writes_where_copies_of_all_jobs_lie(
 ) -> None:
     artifacts = artifacts.format(home=home)
     (tmp_path / "data").mkdir()
-    with serving(tmp_path / "data", roots=(home,), artifacts=artifacts) as house:
+    with serving(tmp_path / "data", roots=(home,), artifacts=artifacts) as house, house.client("member") as client:
 
         def admit_as(part: str, path: str) -> None:
             values = spec(path if part == "source" else home / "texts")
             if part == "store":
                 values["checkpoints"]["store"] = path
-            admit(parse_spec(values), house.service)
+            assert client.jobs.plan(values).valid
 
         for part in ("source", "store"):
             for path in kept_out:

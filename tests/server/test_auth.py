@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -132,6 +133,44 @@ def test_projects_do_not_see_each_other(house: Serving, tmp_path: Path) -> None:
             with pytest.raises(Forbidden):
                 refused()
         assert them.jobs.get(job.id).state == "queued"
+
+
+def test_an_order_in_the_name_of_another_project_tells_nothing_of_what_it_has(house: Serving, tmp_path: Path) -> None:
+    values = {"name": "mine", "base": "org/x", "corpus": {"sources": ["hf://org/x"]}}
+    (tmp_path / "text.txt").write_text("tea " * 1000)
+    with house.client("member", "theirs") as them, house.client("member", "ours") as us:
+        them.secrets.set("THEIRS", "their secret token")
+        theirs = them.files.upload(tmp_path / "text.txt").id
+        mine, ours = us.files.upload(tmp_path / "text.txt").id, us.jobs.create(values).id
+
+    def asked(secret: str, file: str) -> list[tuple[int, Any]]:
+        """Answers to all orders that may name a project, a secret and a file."""
+        alerts = [{"webhook": "https://example.org/", "secret": secret}]
+        service = {"project": "theirs", "alerts": alerts}
+        general = {"general": [f"steep://files/{file}"]}
+        changes = {"service.project": "theirs", "service.alerts": alerts, "evaluation.general": general["general"]}
+        method = {"hyperparameters": {"learning_rate_multiplier": 2.0}, "service": service, "evaluation": general}
+        order = {
+            "model": "org/x", "training_file": mine,
+            "method": {"type": "continued_pretraining", "continued_pretraining": method},
+        }  # fmt: skip
+        batch = {"hyperparameters": {"batch_size": 4}}
+        other = {**order, "method": {**order["method"], "continued_pretraining": {**method, **batch}}}
+        orders = [
+            ("/api/v1/jobs", {"spec": {**values, "service": service, "evaluation": general}}),
+            ("/api/v1/jobs?dry_run=true", {"spec": {**values, "service": service, "evaluation": general}}),
+            (f"/api/v1/jobs/{ours}/clone", {"set": changes}),
+            (f"/api/v1/jobs/{ours}/branch", {"step": 1, "set": changes}),
+            ("/v1/fine_tuning/jobs", order),
+            ("/v1/fine_tuning/jobs", other),
+        ]
+        with house.http(house.key("member", "ours")) as http:
+            answers = [http.post(path, json=body) for path, body in orders]
+        return [(answer.status_code, answer.json()) for answer in answers]
+
+    told = asked("THEIRS", theirs)
+    assert {status for status, _ in told} == {403}
+    assert told == asked("THEIRS", "file-none") == asked("NONE", theirs)
 
 
 def test_a_keys_own_project_is_that_of_what_it_makes(house: Serving) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from steep.client.config import config_file
 from steep.server.addresses import require_public
 from steep.server.alerts import admit_alerts
+from steep.server.auth import Caller
 from steep.server.service import Service
 from steep.server.settings import ServerSettings
 from steep.spec.errors import Forbidden, InvalidSpec, NotFound
@@ -39,13 +40,26 @@ _HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?(@[\w./-]+)?$")
 Change = Callable[[str, str], str]
 
 
-def admit(spec: JobSpec, service: Service) -> None:
-    """Refuse a job that reads or writes where it may not.
+def owned(spec: JobSpec, caller: Caller) -> JobSpec:
+    """The spec with the project that it belongs to: the key's own, where it names none.
 
     Raises:
-        InvalidSpec: a path, a URL, a file or a secret that it names is none, or is not allowed.
-        Forbidden: it runs code that comes with a model, which this server does not allow.
+        Forbidden: the key does not open its project.
     """
+    named = spec.service.project if "project" in spec.service.model_fields_set else None
+    project = caller.chosen(named)
+    return spec.model_copy(update={"service": spec.service.model_copy(update={"project": project})})
+
+
+def admit(spec: JobSpec, caller: Caller, service: Service) -> JobSpec:
+    """The spec with the project that it belongs to; refuses a job that reads or writes where it may not.
+
+    Raises:
+        Forbidden: the key does not open its project, of which nothing is told then; or it runs code that comes with a model,
+            which this server does not allow.
+        InvalidSpec: a path, a URL, a file or a secret that it names is none, or is not allowed.
+    """
+    spec = owned(spec, caller)
     if spec.base.trust_remote_code and not service.settings.trust_remote_code:
         raise Forbidden(
             "this server runs no code that comes with a model",
@@ -53,7 +67,7 @@ def admit(spec: JobSpec, service: Service) -> None:
             cure="Leave it out, or have the operator start the server with --trust-remote-code.",
         )
     admit_alerts(spec, service)
-    _walk(spec, lambda field, path: _checked(path, field, spec, service))
+    return _walk(spec, lambda field, path: _checked(path, field, spec, service))
 
 
 def resolve(spec: JobSpec, service: Service) -> JobSpec:

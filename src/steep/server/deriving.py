@@ -47,11 +47,11 @@ def branch_job(
     """Queue a job that goes on from a checkpoint of another, with all its state.
 
     Raises:
+        Forbidden: the key does not open the project that the spec names.
         InvalidInput: there is no such checkpoint, or the spec changes what a branch cannot change.
         DamagedArtifact: the checkpoint's bytes are wrong.
     """
-    spec = clone_spec(service.store.jobs.spec(job_id), request.name, request.set)
-    admit(spec, service)
+    spec = admit(clone_spec(service.store.jobs.spec(job_id), request.name, request.set), caller, service)
     service.store.checkpoints.require_sound(job_id, request.step)
     new = new_id("job")
     with _named(job_id, request.step):

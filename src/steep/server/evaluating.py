@@ -37,7 +37,7 @@ def order_evaluation(
     spec = evaluation_spec(service.store.jobs.spec(job_id), step, request)
     new = new_id("job")
     place = service.settings.run_directory(new)
-    resolved = _admitted(spec, service)
+    resolved = _admitted(spec, caller, service)
     try:
         prepare_evaluation(service.run(job_id), step, place, resolved)
         made = order(
@@ -69,11 +69,10 @@ def evaluation_spec(spec: JobSpec, step: int, request: EvaluationRequest) -> Job
     )
 
 
-def _admitted(spec: JobSpec, service: Service) -> JobSpec:
+def _admitted(spec: JobSpec, caller: Caller, service: Service) -> JobSpec:
     """The spec as the worker reads it. What it was trained on is not read again, and may be gone by now."""
     untrained = spec.corpus.model_copy(update={"sources": ()})
-    measuring = spec.model_copy(update={"corpus": untrained, "replay": Replay()})
-    admit(measuring, service)
+    measuring = admit(spec.model_copy(update={"corpus": untrained, "replay": Replay()}), caller, service)
     return resolve(measuring, service).model_copy(update={"corpus": spec.corpus, "replay": spec.replay})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steep.server.admission import admit
+from steep.server.admission import admit, owned
 from steep.server.auth import Caller
 from steep.server.plans import plan_of
 from steep.server.service import Service
@@ -32,11 +32,8 @@ def order(
         Forbidden: the key does not open its project.
         Conflict: the idempotency key was used for another order.
     """
-    owned = _owned(spec, caller)
-    if kind == "training":
-        admit(owned, service)
     view, is_new = service.store.jobs.submit(
-        owned,
+        admit(spec, caller, service) if kind == "training" else owned(spec, caller),
         service.now(),
         created_by=caller.key.id,
         parent=parent,
@@ -51,17 +48,9 @@ def order(
 
 def plan(service: Service, caller: Caller, spec: JobSpec) -> Plan:
     """What a job would take, as far as it can be told before it has read anything. Raises as `order`."""
-    owned = _owned(spec, caller)
-    admit(owned, service)
+    admitted = admit(spec, caller, service)
     try:
-        service.store.projects.get(owned.service.project)
+        service.store.projects.get(admitted.service.project)
     except NotFound as error:
         raise InvalidSpec(error.what, where="service.project", cure=error.cure) from error
-    return plan_of(service, owned)
-
-
-def _owned(spec: JobSpec, caller: Caller) -> JobSpec:
-    """With the project that it belongs to: the key's own, where the spec names none."""
-    named = spec.service.project if "project" in spec.service.model_fields_set else None
-    project = caller.chosen(named)
-    return spec.model_copy(update={"service": spec.service.model_copy(update={"project": project})})
+    return plan_of(service, admitted)

@@ -58,9 +58,9 @@ def spec_of(here: Service, caller: Caller, wanted: JobOrder, project: str | None
             _set_budget(values, f"{given.n_epochs} epochs")
         spec = parse_spec(values, where="method")
         if given.batch_size != "auto":
-            spec = with_batch(here, spec, given.batch_size)
+            spec = with_batch(here, caller, spec, given.batch_size)
         if given.learning_rate_multiplier != "auto":
-            spec = with_rate(here, spec, given.learning_rate_multiplier)
+            spec = with_rate(here, caller, spec, given.learning_rate_multiplier)
     except InvalidSpec as error:
         raise in_their_words(error) from error
     return spec
