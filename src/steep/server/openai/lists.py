@@ -7,10 +7,10 @@ from typing import Annotated, TypeVar
 
 from fastapi import Header, Query
 
-from steep.server.openai.shapes import CheckpointObject, FileObject, JobEvent, JobObject, ListAnswer
+from steep.server.openai.shapes import CheckpointObject, FileObject, JobEvent, JobObject, ListAnswer, ModelObject
 from steep.server.store.paging import MAX_PAGE_SIZE
 
-Item = TypeVar("Item", FileObject, JobObject, JobEvent, CheckpointObject)
+Item = TypeVar("Item", FileObject, JobObject, JobEvent, CheckpointObject, ModelObject)
 
 After = Annotated[str | None, Query(max_length=200, description="Id of the last item that is known.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="Items at most.")]

@@ -42,6 +42,19 @@ class Checkpoints:
             found = find(connection, query, asked, SORTABLE, checkpoints.c.step)
             return found.page(asked, _with_scores(connection, job_id, [_view(row) for row in found.rows]))
 
+    def usable(self, job_ids: Collection[str]) -> Mapping[str, Sequence[tuple[int, float]]]:
+        """Of some jobs, the steps of checkpoints that are neither deleted nor known to be damaged, and when each was saved."""
+        wanted = (
+            select(checkpoints.c.job_id, checkpoints.c.step, checkpoints.c.created_at)
+            .where(checkpoints.c.job_id.in_(job_ids), checkpoints.c.state.in_(("unverified", "valid")))
+            .order_by(checkpoints.c.job_id, checkpoints.c.step)
+        )
+        found: dict[str, list[tuple[int, float]]] = {job_id: [] for job_id in job_ids}
+        with self._database.read() as connection:
+            for row in connection.execute(wanted):
+                found[row.job_id].append((row.step, row.created_at))
+        return found
+
     def get(self, job_id: str, step: int) -> CheckpointView:
         """One checkpoint, a deleted one too.
 
