@@ -17,7 +17,8 @@ from steep.server.admission import UPLOADED
 from steep.server.auth import Caller
 from steep.server.openai.names import base_of
 from steep.server.openai.rates import with_batch, with_rate
-from steep.server.openai.shapes import METHOD, ContinuedPretraining, Hyperparameters, JobOrder
+from steep.server.openai.shapes import METHOD, METHOD_FIELDS, ContinuedPretraining, Hyperparameters, JobOrder
+from steep.server.routes.files import seen_file
 from steep.server.service import Service
 from steep.spec.api import FileView
 from steep.spec.errors import InvalidInput, InvalidSpec, NotFound, SteepError
@@ -114,19 +115,16 @@ def _hyperparameters(wanted: JobOrder, method: ContinuedPretraining) -> Hyperpar
 
 def _file(here: Service, caller: Caller, file: str, parameter: str) -> FileView:
     try:
-        view = here.store.files.get(file)
-        caller.must_see(view.project, f"file {file}")
+        return seen_file(here, caller, file)
     except NotFound as error:
         raise InvalidInput(f"there is no file {file}", where=parameter, cure="POST /v1/files uploads one.") from error
-    return view
 
 
 def _values(
     wanted: JobOrder, method: ContinuedPretraining, training: FileView, validation: FileView | None
 ) -> dict[str, Any]:
     """Plain values of the spec, as a job file would hold them."""
-    names = ("corpus", "replay", "training", "checkpoints", "evaluation", "service", "deadline")
-    values: dict[str, Any] = {name: getattr(method, name) for name in names}
+    values: dict[str, Any] = {name: getattr(method, name) for name in METHOD_FIELDS}
     values = {
         name: dict(value) if isinstance(value, dict) else value for name, value in values.items() if value is not None
     }
