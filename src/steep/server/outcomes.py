@@ -12,7 +12,10 @@ log = logging.getLogger(__name__)
 
 
 def read_outcome(service: Service, job_id: str) -> None:
-    """Write down what `results.json` says was selected. A damaged file is told of, and changes nothing."""
+    """Write down what `results.json` says was selected. A damaged file is told of, and changes nothing.
+
+    Doing it twice is doing it once. A job that was cancelled when its work was complete has selected something too.
+    """
     run = service.run(job_id)
     try:
         results = run.results()

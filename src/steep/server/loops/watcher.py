@@ -16,7 +16,7 @@ from steep.artifacts.outbox import Outbox
 from steep.artifacts.redaction import Redaction
 from steep.compute.contract import Backend, WorkerStatus
 from steep.server.evaluating import record_scores
-from steep.server.failure import Ending, Succeed, Verdict
+from steep.server.failure import Ending, Verdict
 from steep.server.outcomes import read_outcome
 from steep.server.service import Service
 from steep.server.store.attempts import Living
@@ -81,8 +81,9 @@ class Watcher:
     def _finish(self, attempt: Living, status: WorkerStatus) -> None:
         run = self._service.run(attempt.job_id)
         self._catch_up(attempt)  # of a fenced one too: what stands in the run directory was let in there
-        if status.exit_code == EXIT_DONE:
-            record_scores(self._service, attempt.job_id)  # before the end is written: the next turn does it otherwise
+        if status.exit_code == EXIT_DONE:  # before the end is written, after which nobody looks again
+            record_scores(self._service, attempt.job_id)
+            read_outcome(self._service, attempt.job_id)
         ending = Ending(status.exit_code, problem=last_word(run.path / "error.json"), detail=status.detail)
         verdict = self._store.attempts.finish(
             attempt.job_id, attempt.number, ending, self._service.now(), self._service.settings.policy
@@ -91,8 +92,6 @@ class Watcher:
             return
         log.info("%s/%d ended (%s): %s", attempt.job_id, attempt.number, status.exit_code, verdict)
         self._trace(attempt, ending, verdict)
-        if isinstance(verdict, Succeed):
-            read_outcome(self._service, attempt.job_id)
         self._service.bell.ring()
 
     def _trace(self, attempt: Living, ending: Ending, verdict: Verdict) -> None:
