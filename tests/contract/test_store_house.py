@@ -322,7 +322,11 @@ def test_projects_tell_what_they_may_use_and_what_they_use(store: Store) -> None
     assert (found.gpus_in_use, found.jobs_in_use) == (2, 1)
     (_, use) = sorted(store.queue.snapshot(3.0).projects)
     assert (use.name, use.share, use.quota_stored_bytes, use.stored_bytes) == ("docs", 2.0, 10, 5)
-    assert store.projects.change(ProjectRequest(name="docs", quota=Quota(gpus=1)), 3.0).quota == Quota(gpus=1)
+    changed = store.projects.change(ProjectRequest(name="docs", quota=Quota(gpus=1)), 3.0)
+    assert (changed.quota, changed.share) == (Quota(gpus=1), 2.0), "what is not given stays"
+    changed = store.projects.change(ProjectRequest(name="docs", share=3.0, keep=Keeping(last=2)), 3.0)
+    assert (changed.quota, changed.share, changed.keep.last) == (Quota(gpus=1), 3.0, 2)
+    assert store.projects.change(ProjectRequest(name="docs"), 3.0) == changed
     assert [project.name for project in store.projects.list().items] == ["default", "docs"]
     assert [project.name for project in store.projects.list(names=("docs",)).items] == ["docs"]
     for ask in (

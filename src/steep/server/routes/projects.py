@@ -48,10 +48,7 @@ def change(
     _of_all(caller)
     if request.name != name:
         raise InvalidInput("a project keeps its name", where="name", cure=f"Write {name} there too.")
-    before = here.store.projects.get(name)
-    given = {field: getattr(request, field) for field in request.model_fields_set}
-    whole = ProjectRequest(name=name, share=before.share, quota=before.quota, keep=before.keep).model_copy(update=given)
-    view = here.store.projects.change(whole, here.now())
+    view = here.store.projects.change(request, here.now())
     here.bell.ring()
     return answer(view)
 

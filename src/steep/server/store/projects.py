@@ -56,15 +56,15 @@ class Projects:
                 transaction.execute(insert(projects).values(**_columns(ProjectRequest(name=name)), created_at=now))
 
     def change(self, request: ProjectRequest, now: float) -> ProjectView:
-        """New settings of a project. What is in use already stays.
+        """New settings of a project: those that the request gives. All others stay, and so does what is in use already.
 
         Raises:
             NotFound: there is none of that name.
         """
         with self._database.write(now) as transaction:
             _get(transaction.connection, request.name)
-            same = projects.c.name == request.name
-            transaction.execute(update(projects).where(same).values(**_columns(request)))
+            values = _columns(request, request.model_fields_set)
+            transaction.execute(update(projects).where(projects.c.name == request.name).values(**values))
             return _get(transaction.connection, request.name)
 
     def get(self, name: str) -> ProjectView:
@@ -156,15 +156,13 @@ def _views(connection: Connection, rows: Collection[Row[Any]]) -> list[ProjectVi
     ]
 
 
-def _columns(request: ProjectRequest) -> dict[str, Any]:
-    quota = request.quota
-    return {
-        "name": request.name,
-        "share": request.share,
-        "quota_gpus": quota.gpus,
-        "quota_jobs": quota.jobs,
-        "quota_stored_bytes": quota.stored_bytes,
-        "keep_after": request.keep.after_seconds,
-        "keep_last": request.keep.last,
-        "keep_best": request.keep.best,
+def _columns(request: ProjectRequest, fields: Collection[str] = ProjectRequest.model_fields) -> dict[str, Any]:
+    """Columns of some of its fields; of all of them for a new one."""
+    quota, keep = request.quota, request.keep
+    by_field: dict[str, dict[str, Any]] = {
+        "name": {"name": request.name},
+        "share": {"share": request.share},
+        "quota": {"quota_gpus": quota.gpus, "quota_jobs": quota.jobs, "quota_stored_bytes": quota.stored_bytes},
+        "keep": {"keep_after": keep.after_seconds, "keep_last": keep.last, "keep_best": keep.best},
     }
+    return {column: value for field in fields for column, value in by_field[field].items()}
