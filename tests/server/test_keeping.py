@@ -65,6 +65,10 @@ def test_the_newest_and_the_best_stay_and_the_rest_gives_back_its_bytes(shelf: S
     assert pruned(shelf, job) == ()
 
 
+def pruned_steps(service: Service, job: str) -> tuple[int, ...]:
+    return prune(service, job, keep_last=1, keep_best=1, why="deleted").steps
+
+
 def pruned_bytes(shelf: Shelf, job: str) -> int:
     return prune(shelf.service, job, keep_last=1, keep_best=1, why="deleted").freed_bytes
 
@@ -175,8 +179,9 @@ def test_it_is_written_down_before_the_copy_goes(tmp_path: Path, monkeypatch: py
     shelf.service.close()
 
 
+@pytest.mark.parametrize("again", [remove_checkpoint, lambda service, job, _: pruned_steps(service, job)])
 def test_a_deletion_that_was_cut_off_goes_on_when_it_is_asked_for_again(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, again: Any
 ) -> None:
     job = shelf.job(10, 20)
     catalog = shelf.service.run(job).catalog()
@@ -186,7 +191,7 @@ def test_a_deletion_that_was_cut_off_goes_on_when_it_is_asked_for_again(
             remove_checkpoint(shelf.service, job, 10)
     assert shelf.store.checkpoints.get(job, 10).state == "deleted"
     assert list(catalog.directory.glob(".deleted-*"))
-    remove_checkpoint(shelf.service, job, 10)
+    again(shelf.service, job, 10)
     assert not list(catalog.directory.glob(".deleted-*"))
     assert kept(shelf, job) == [20]
 

@@ -20,7 +20,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -314,7 +314,7 @@ class CheckpointCatalog:
 
     def condemn(self, step: int) -> int:
         """Begin to delete a checkpoint: it is gone, and `bury` frees its bytes. What stands between the two is found again
-        after a crash, see `is_condemned`. Returns the bytes that will be freed. One that is condemned already is so.
+        after a crash, see `condemned_steps`. Returns the bytes that will be freed. One that is condemned already is so.
 
         Raises:
             InvalidInput: there is none, it is pinned, or a branch descends from it.
@@ -340,13 +340,14 @@ class CheckpointCatalog:
         sync_directory(self.directory)
         return _freeable_bytes(condemned)
 
-    def is_condemned(self, step: int) -> bool:
-        """Whether its deletion was begun, and not brought to its end."""
-        return self._hidden("deleted", step).is_dir()
+    def condemned_steps(self) -> Sequence[int]:
+        """Those whose deletion was begun, and not brought to its end."""
+        names = (path.name.removeprefix(".deleted-") for path in self.directory.glob(".deleted-step-*"))
+        return sorted(step for step in map(parse_step, names) if step is not None)
 
     def bury(self, step: int) -> None:
         """Free the bytes of a condemned checkpoint, if they are there."""
-        if self.is_condemned(step):
+        if step in self.condemned_steps():
             shutil.rmtree(self._hidden("deleted", step))
 
     def clean(self) -> int:

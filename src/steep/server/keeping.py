@@ -20,7 +20,7 @@ from steep.spec.units import format_bytes
 
 
 def prune(service: Service, job_id: str, *, keep_last: int, keep_best: int, why: str, dry_run: bool = False) -> Pruned:
-    """Delete the checkpoints of a job that need not be kept.
+    """Delete the checkpoints of a job that need not be kept, and go on with deletions that were cut off.
 
     Args:
         service: of the job.
@@ -40,12 +40,18 @@ def prune(service: Service, job_id: str, *, keep_last: int, keep_best: int, why:
     if budget is not None:
         policy = replace(policy, forgetting_budget=budget)
     views = service.store.checkpoints.list(job_id, PageRequest(page_size=MAX_PAGE_SIZE)).items
-    steps = _dispensable(views, run.catalog(), service.store.jobs.branched_at(job_id), policy)
-    if dry_run or not steps:
+    catalog = run.catalog()
+    steps = _dispensable(views, catalog, service.store.jobs.branched_at(job_id), policy)
+    if dry_run or not (steps or catalog.condemned_steps()):
         sizes = {view.step: view.size_bytes for view in views}
         return Pruned(steps=tuple(steps), freed_bytes=sum(sizes[step] for step in steps))
     try:
         with run.lock():
+            begun, known = catalog.condemned_steps(), {view.step for view in views}
+            for step in begun:
+                if step not in known:  # it is written down already
+                    catalog.bury(step)
+            steps = sorted({*steps, *known.intersection(begun)})
             freed = [remove_checkpoint(service, job_id, step, why).freed_bytes for step in steps]
     except RunBusy as error:
         raise Conflict(error.what, where=job_id, cure="Wait until it is done.") from error

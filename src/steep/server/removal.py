@@ -57,7 +57,7 @@ def remove_checkpoint(service: Service, job_id: str, step: int, why: str = "dele
     ):
         raise Conflict("a worker uses the checkpoints of this job", where=job_id, cure="Pause it first.")
     freed = 0
-    if step in catalog.steps() or catalog.is_condemned(step):
+    if step in catalog.steps() or step in catalog.condemned_steps():
         try:
             freed = catalog.condemn(step)
         except InvalidInput as error:

@@ -139,7 +139,7 @@ class Scrub:
         run = self._service.run(job_id)
         try:
             with run.lock():
-                if run.catalog().is_condemned(step):
+                if step in run.catalog().condemned_steps():
                     remove_checkpoint(self._service, job_id, step, "deleted; that was cut off once")
                     self._reading = None
                 else:
