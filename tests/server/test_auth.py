@@ -13,9 +13,10 @@ import pytest
 from tests.server.serving import Serving, serving
 
 from steep.server.settings import Bounds
-from steep.spec.api import ProjectRequest
+from steep.spec.api import ProjectRequest, ReportsRequest
 from steep.spec.errors import Forbidden, NotFound, Unauthorized
 from steep.spec.job import JobSpec
+from steep.spec.reports import CheckpointReport
 
 OPEN = {("GET", "/healthz"), ("GET", "/readyz")}
 OF_WORKERS = tuple(f"/api/v1/attempts/{{job}}/{{number}}/{what}" for what in ("reports", "orders"))
@@ -133,6 +134,28 @@ def test_projects_do_not_see_each_other(house: Serving, tmp_path: Path) -> None:
             with pytest.raises(Forbidden):
                 refused()
         assert them.jobs.get(job.id).state == "queued"
+
+
+def test_the_status_tells_a_project_of_its_own_jobs_alone(house: Serving) -> None:
+    store, now = house.service.store, time.time()
+
+    def submit(project: str) -> str:
+        values = {"name": "x", "base": "org/x", "corpus": {"sources": ["hf://org/x"]}, "service": {"project": project}}
+        return store.jobs.submit(JobSpec.model_validate(values), now)[0].id
+
+    with house.client("viewer", "ours") as us, house.client("viewer") as all_of_them:
+        before = us.status()
+        theirs = submit("theirs")
+        begun = store.attempts.begin(theirs, "none", [], now, lease_seconds=60)
+        saved = ReportsRequest(reports=(CheckpointReport(sequence=0, step=1, event="saved", size_bytes=10),))
+        store.attempts.record_reports(theirs, 1, begun.token, saved, now, lease_seconds=60)
+        store.checkpoints.verified(theirs, 1, "damaged", "step 1: a bit has rotten", now)
+        told = us.status()
+        assert (told.jobs, told.warnings) == (before.jobs, before.warnings)
+        assert all_of_them.status().jobs["running"] == 1
+        assert any("1 checkpoint is damaged" in warning for warning in all_of_them.status().warnings)
+        submit("ours")
+        assert us.status().jobs["queued"] == before.jobs.get("queued", 0) + 1
 
 
 def test_an_order_in_the_name_of_another_project_tells_nothing_of_what_it_has(house: Serving, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def devices(here: Here, caller: Viewer, page: Paging) -> Response:
 
 @router.get("/status", summary="How the service is", response_model=StatusView, responses=problems())
 def status(here: Here, caller: Viewer) -> Response:
-    """Jobs by state, devices, and what should be looked after."""
+    """Jobs by state, devices, and what should be looked after. A key of a project hears of no other's jobs and checkpoints."""
     from steep import __version__
 
     warnings: list[str] = []
@@ -49,13 +49,13 @@ def status(here: Here, caller: Viewer) -> Response:
     warnings += [
         f"{state.device.id} is set aside: {state.detail}" for state in states if not state.usable and state.detail
     ]
-    if damaged := here.store.checkpoints.num_damaged():
+    if damaged := here.store.checkpoints.num_damaged(caller.projects):
         warnings.append(f"{damaged} checkpoint{'s are' if damaged > 1 else ' is'} damaged; the jobs' events say which")
     return answer(
         StatusView(
             version=__version__,
             started_at=here.started_at,
-            jobs={str(state): count for state, count in here.store.queue.counts().items()},
+            jobs={str(state): count for state, count in here.store.queue.counts(caller.projects).items()},
             devices=len(states),
             devices_in_use=len(here.store.queue.leases()),
             devices_unusable=sum(not state.usable for state in states),

@@ -12,7 +12,7 @@ from steep.server.store.measurements import Evaluation, read_evaluations
 from steep.server.store.paging import PageRequest, find
 from steep.server.store.savings import change_checkpoint, count_bytes, count_freed, mark_deleted
 from steep.server.store.standings import lock_job
-from steep.server.store.tables import checkpoints, evaluations, later_scores
+from steep.server.store.tables import checkpoints, evaluations, jobs, later_scores
 from steep.spec.api import CheckpointView, Page
 from steep.spec.errors import Conflict, NotFound
 from steep.spec.events import EventKind
@@ -135,10 +135,12 @@ class Checkpoints:
                 cure=f"Use another one. When its bytes are back, `steep checkpoints verify {job_id} {step}` says so.",
             )
 
-    def num_damaged(self) -> int:
-        """How many there are."""
+    def num_damaged(self, projects: Collection[str] | None = None) -> int:
+        """How many there are, of some projects or of all."""
+        damaged = select(func.count()).select_from(checkpoints).where(checkpoints.c.state == "damaged")
+        if projects is not None:
+            damaged = damaged.join(jobs, jobs.c.id == checkpoints.c.job_id).where(jobs.c.project.in_(projects))
         with self._database.read() as connection:
-            damaged = select(func.count()).select_from(checkpoints).where(checkpoints.c.state == "damaged")
             return int(connection.execute(damaged).scalar_one())
 
     def pin(self, job_id: str, step: int, pinned: bool, now: float) -> CheckpointView:

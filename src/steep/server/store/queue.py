@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -62,11 +62,13 @@ class Queue:
             )
             return [DeviceLease(row.backend, row.device_id, row.job_id, row.attempt, row.since) for row in rows]
 
-    def counts(self) -> dict[State, int]:
-        """Number of jobs by state."""
+    def counts(self, names: Collection[str] | None = None) -> dict[State, int]:
+        """Number of jobs by state, of some projects or of all."""
+        counted = select(jobs.c.state, func.count()).group_by(jobs.c.state)
+        if names is not None:
+            counted = counted.where(jobs.c.project.in_(names))
         with self._database.read() as connection:
-            rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
-            return {State(state): count for state, count in rows}
+            return {State(state): count for state, count in connection.execute(counted)}
 
     def record_waits(self, waits: Sequence[Wait], now: float) -> int:
         """Write down why jobs wait on. Only what changed is written; a job that waits no more is passed over.
