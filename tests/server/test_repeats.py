@@ -9,8 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography.fernet import Fernet
 from tests.server.serving import Serving, serving
 
+from steep.server.secretbox import SecretBox
 from steep.server.store import keys as keys_module
 
 KEY = {"Idempotency-Key": "lost"}
@@ -94,6 +96,16 @@ def test_a_secret_is_shown_again_to_whoever_lost_it_and_to_nobody_else(
     assert late.status_code == 409
     assert made["secret"] not in late.text
     assert f"steep keys revoke {made['id']}" in late.json()["cure"]
+
+
+def test_no_secret_is_shown_that_would_open_nothing(
+    house: Serving, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key(http, "gone", **{"Idempotency-Key": "gone"})
+    monkeypatch.setattr(house.service, "box", SecretBox(Fernet.generate_key()))
+    again = key(http, "gone", **{"Idempotency-Key": "gone"})
+    assert again.status_code == 409
+    assert "secret" not in again.json()
 
 
 def test_without_a_name_each_request_makes_one(http: httpx.Client) -> None:

@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--private-urls", action="store_true", help="sources and webhooks may lie at addresses that are not public")
     add("--artifacts", metavar="URL", help="where copies of all checkpoints go: s3://bucket/prefix or a directory")
     add("--trust-remote-code", action="store_true", help="jobs may run code that comes with a model")
+    add("--new-secrets-key", action="store_true", help="secrets.key is lost: go on with another one")
     add(
         "--cpu-slots", type=int, metavar="N", help="jobs that run on the processor at once; by default one without GPUs"
     )
@@ -128,6 +129,7 @@ def settings_of(options: argparse.Namespace) -> ServerSettings:
         roots=tuple(root.absolute() for root in options.root),
         private_urls=options.private_urls,
         trust_remote_code=options.trust_remote_code,
+        new_secrets_key=options.new_secrets_key,
         cpu_slots=options.cpu_slots,
         warm=not options.cold,
         artifacts=_artifacts(options.artifacts),

@@ -54,6 +54,11 @@ class SecretBox:
         text = "".join(f"{len(name)}:{name}" for name in names)
         return base64.urlsafe_b64encode(hmac.digest(self._key, text.encode(), "sha256")).decode().rstrip("=")
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells this key from others, and nothing else of it."""
+        return self.derive("fingerprint")
+
     def lock(self, value: str) -> bytes:
         """What is stored of a secret."""
         return self._fernet.encrypt(value.encode())

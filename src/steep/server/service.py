@@ -22,6 +22,7 @@ from steep.server.store.projects import DEFAULT
 from steep.server.store.store import Store
 from steep.server.tracing import NoTraces, Traces
 from steep.server.uses import Uses
+from steep.spec.errors import InvalidInput
 
 
 class Service:
@@ -63,7 +64,7 @@ class Service:
         """Open the data directory, the database and the local backend.
 
         Raises:
-            InvalidInput: the data directory or the database cannot be used.
+            InvalidInput: the data directory or the database cannot be used, or they do not belong together.
             ServerUnavailable: the database does not answer.
         """
         from steep.compute.local.backend import LocalBackend
@@ -72,8 +73,12 @@ class Service:
             make_directory(settings.data / directory)
         settings.data.chmod(0o700)
         store = Store.open(settings.database_url, currency=settings.prices.currency)
-        store.projects.ensure(DEFAULT, time.time())
-        box = SecretBox.at(settings.data / "secrets.key")
+        try:
+            store.projects.ensure(DEFAULT, time.time())
+            box = _box(settings, store)
+        except BaseException:
+            store.close()
+            raise
         local = LocalBackend(settings.data, cpu_slots=settings.cpu_slots, warm=settings.warm)
         return cls(settings, store, {local.name: local}, box)
 
@@ -94,3 +99,21 @@ class Service:
                 close()
         self.store.close()
         self.traces.close()
+
+
+def _box(settings: ServerSettings, store: Store) -> SecretBox:
+    """What opens the secrets of this database.
+
+    Raises:
+        InvalidInput: the key in the data directory is another one.
+    """
+    place = settings.data / "secrets.key"
+    box = SecretBox.at(place)
+    if not store.secrets.is_known(box.fingerprint, time.time(), anew=settings.new_secrets_key):
+        raise InvalidInput(
+            "is not the one that this database's secrets are encrypted with",
+            where=str(place),
+            cure="Put that one there, or give --data the directory that it lies in. If it is lost for good, start once with "
+            "--new-secrets-key, and store the secrets again.",
+        )
+    return box

@@ -103,6 +103,7 @@ class ServerSettings:
         roots: directories below which jobs may name files of this machine; none: jobs read uploads and remote sources only.
         private_urls: whether sources and webhooks may lie at addresses that are not public.
         trust_remote_code: whether jobs may run code that comes with a model.
+        new_secrets_key: whether the key of secrets may be another one than it was, which leaves those that are stored closed.
         cpu_slots: of this machine, see `LocalBackend`.
         warm: whether workers are forked from a warm process.
         artifacts: where copies of all jobs' checkpoints go, `s3://bucket/prefix` or a directory; None: only where a job says.
@@ -123,6 +124,7 @@ class ServerSettings:
     roots: tuple[Path, ...] = ()
     private_urls: bool = False
     trust_remote_code: bool = False
+    new_secrets_key: bool = False
     cpu_slots: int | None = None
     warm: bool = True
     artifacts: str | None = None

@@ -143,6 +143,9 @@ def serve(
     trust_remote_code: bool = typer.Option(
         False, "--trust-remote-code", help="Jobs may run code that comes with a model."
     ),
+    new_secrets_key: bool = typer.Option(
+        False, "--new-secrets-key", help="secrets.key is lost: go on with another one. Secrets must be stored again."
+    ),
     smtp: str | None = typer.Option(
         None,
         "--smtp",
@@ -160,6 +163,8 @@ def serve(
     ),
 ) -> None:
     """Serve a team: the same service, for a service manager to run, in as many replicas as you like on one PostgreSQL.
+
+    Replicas share the data directory and the machine: runs, uploads and the key of secrets lie there, and workers run there.
 
     Jobs read uploads and remote sources alone, unless --root allows more. The first admin key lies in admin.toml of the data
     directory. SIGTERM stops it in good order; workers go on.
@@ -181,7 +186,7 @@ def serve(
         "root": [one.absolute() for one in roots],
     }
     flags |= {"cpu_slots": cpu_slots, "cold": cold, "gpu_price": gpu_price, "currency": currency}
-    flags |= {"private_urls": private_urls, "trust_remote_code": trust_remote_code}
+    flags |= {"private_urls": private_urls, "trust_remote_code": trust_remote_code, "new_secrets_key": new_secrets_key}
     flags |= {
         "artifacts": artifacts,
         "smtp": smtp,

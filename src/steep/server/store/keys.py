@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from steep.server.store.database import Database
-from steep.server.store.ids import hash_of, new_id, new_token
+from steep.server.store.ids import hash_of, is_token, new_id, new_token
 from steep.server.store.paging import FIRST_PAGE, PageRequest, find
 from steep.server.store.repeats import Idempotency, once_only
 from steep.server.store.tables import key_use, keys, projects
@@ -64,7 +64,7 @@ class Keys:
         with self._database.write(now) as transaction:
             before = once_only(transaction, once, key_id)
             if before is not None:
-                return _shown_again(_get(transaction.connection, before), letters, now)
+                return _shown_again(_row(transaction.connection, before), letters, now)
             named = select(projects.c.name).where(projects.c.name == request.project)
             if request.project is not None and transaction.execute(named).one_or_none() is None:
                 raise InvalidInput(f"there is no project {request.project}", where="project")
@@ -156,22 +156,27 @@ class Keys:
         return KeyUsage(since=float(first * bucket_seconds), bucket_seconds=bucket_seconds, counts=tuple(counts))
 
 
-def _shown_again(view: KeyView, letters: Callable[[str], str] | None, now: float) -> NewKey:
-    """The answer that was lost. Much later, nobody waits for it any more."""
-    if letters is None or now - view.created_at > ANSWER_SECONDS:
+def _shown_again(row: Row[Any], letters: Callable[[str], str] | None, now: float) -> NewKey:
+    """The answer that was lost. Much later, nobody waits for it any more; and made with another key, it would be a wrong one."""
+    secret = None if letters is None else PREFIX + letters(row.id)
+    if secret is None or now - row.created_at > ANSWER_SECONDS or not is_token(secret, row.hash):
         raise Conflict(
             "this request has made a key before, whose secret is not shown again",
-            where=view.id,
-            cure=f"If it was lost, `steep keys revoke {view.id}`, and make another one.",
+            where=row.id,
+            cure=f"If it was lost, `steep keys revoke {row.id}`, and make another one.",
         )
-    return NewKey(**dict(view), secret=PREFIX + letters(view.id))
+    return NewKey(**dict(_view(row)), secret=secret)
 
 
 def _get(connection: Connection, key_id: str) -> KeyView:
+    return _view(_row(connection, key_id))
+
+
+def _row(connection: Connection, key_id: str) -> Row[Any]:
     row = connection.execute(select(keys).where(keys.c.id == key_id)).one_or_none()
     if row is None:
         raise NotFound(f"there is no key {key_id}", where="key", cure="`steep keys list` shows those that there are.")
-    return _view(row)
+    return row
 
 
 def _view(row: Row[Any]) -> KeyView:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from sqlalchemy import delete, select
 
 from steep.server.store.database import Database
-from steep.server.store.tables import projects, secrets
+from steep.server.store.tables import marks, projects, secrets
 from steep.spec.api import SecretView
 from steep.spec.errors import InvalidInput, NotFound
+
+_KEY = "secrets.key"
 
 
 class Secrets:
@@ -17,6 +19,22 @@ class Secrets:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def is_known(self, fingerprint: str, now: float, *, anew: bool = False) -> bool:
+        """Whether secrets are encrypted with the key of a fingerprint. The first key that is asked about becomes theirs.
+
+        Args:
+            fingerprint: of a key; nobody can tell the key by it.
+            now: the time.
+            anew: it becomes theirs in place of another one, which is lost.
+        """
+        known = select(marks.c.value).where(marks.c.name == _KEY)
+        with self._database.read() as connection:
+            if connection.execute(known).scalar_one_or_none() == fingerprint:
+                return True
+        with self._database.write(now) as transaction:
+            transaction.put(marks, {"name": _KEY, "value": fingerprint}, keep=not anew)
+            return bool(transaction.execute(known).scalar_one() == fingerprint)
 
     def put(self, project: str, name: str, ciphertext: bytes, now: float) -> None:
         """Keep a secret; one of that name is replaced.

@@ -2,6 +2,7 @@
 
     projects --< jobs --< attempts --< device_leases         keys --< key_use      secrets      audit
          |         |---- job_specs, job_tags, job_progress    files                 loops        idempotency
+                                                                                           marks
          |         |---< checkpoints, evaluations, later_scores    counters
          |         |---< log_chunks, device_samples
          |         `---< events --< deliveries
@@ -368,6 +369,10 @@ audit = Table(
     Index(None, "subject"),
     Index(None, "time"),
 )
+
+marks = Table(
+    "marks", metadata, Column("name", Words, primary_key=True), _required("value", Words)
+)  # of the whole house
 
 idempotency = Table(
     "idempotency",
