@@ -22,7 +22,7 @@ from steep.server.failure import Cancel, Ending, Fail, Requeue, Retry, Succeed
 from steep.server.store.jobs import Idempotency
 from steep.server.store.store import Store
 from steep.server.waiting import queue_order
-from steep.spec.api import CheckpointView, JobChange, Problem, ProjectRequest, Quota, ReportsRequest
+from steep.spec.api import JobChange, Problem, ProjectRequest, Quota, ReportsRequest
 from steep.spec.errors import Conflict, Fenced, InvalidSpec, NotFound
 from steep.spec.events import EventKind
 from steep.spec.reports import CheckpointReport, StageReport
@@ -266,8 +266,7 @@ def test_a_handle_is_written_once(store: Store) -> None:
     store.attempts.provisioned(attempt.job_id, 1, "pid-1", 2.0)
     with pytest.raises(Conflict):
         store.attempts.provisioned(attempt.job_id, 1, "pid-2", 2.0)
-    assert [one.handle for one in store.attempts.living(backend="local")] == ["pid-1"]
-    assert store.attempts.living(backend="other") == []
+    assert [one.handle for one in store.attempts.living()] == ["pid-1"]
     store.attempts.finish(attempt.job_id, 1, GONE, 3.0)
     with pytest.raises(Conflict, match="has ended"):
         store.attempts.provisioned(attempt.job_id, 1, "pid-1", 4.0)
@@ -431,14 +430,3 @@ def test_nothing_that_arrives_late_raises_the_dead(store: Store) -> None:
     assert not store.attempts.lose_contact(attempt.job_id, 1, "", 13.0)
     assert not store.attempts.revoke(attempt.job_id, 1, "", 13.0)
     assert contents(store) == before
-
-
-def test_a_checkpoint_that_is_found_after_the_end_is_catalogued_and_the_job_stays_ended(store: Store) -> None:
-    attempt = running(store)
-    store.attempts.finish(attempt.job_id, 1, Ending(exit_code=0), 10.0)
-    found = CheckpointView(job_id=attempt.job_id, step=9, tokens_seen=9000, created_at=9.0, size_bytes=7, state="valid")
-    store.checkpoints.restore(attempt.job_id, [found], 11.0)
-    store.checkpoints.restore(attempt.job_id, [found.model_copy(update={"size_bytes": 8})], 12.0)
-    assert store.checkpoints.get(attempt.job_id, 9).size_bytes == 7
-    job = store.jobs.get(attempt.job_id, 13.0)
-    assert (job.standing.state, job.cost.stored_bytes) == (State.SUCCEEDED, 7)

@@ -145,7 +145,6 @@ def test_a_snapshot_holds_who_waits_and_who_runs(store: Store) -> None:
     assert (one.id, one.gpus, one.stopping) == (attempt.job_id, 2, True)
     assert one.devices == (("local", "gpu-0"), ("local", "gpu-1"))
     assert [project.name for project in found.projects] == ["default"]
-    assert store.queue.positions(10.0) == {waiting.id: 1}
     assert store.queue.counts() == {State.QUEUED: 2, State.STOPPING: 1}
 
 

@@ -34,11 +34,6 @@ class State(StrEnum):
         """Nothing follows."""
         return self in TERMINAL
 
-    @property
-    def holds_devices(self) -> bool:
-        """Something of it may be running, so its devices may not be lent to others."""
-        return self in HOLDING
-
 
 TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 HOLDING = frozenset({State.PROVISIONING, State.RUNNING, State.UNREACHABLE, State.STOPPING})

@@ -71,13 +71,10 @@ class Attempts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def living(
-        self, *, backend: str | None = None, lapsed_at: float | None = None, without_handle: bool = False
-    ) -> list[Living]:
+    def living(self, *, lapsed_at: float | None = None, without_handle: bool = False) -> list[Living]:
         """Attempts that have not ended, the longest unheard of first.
 
         Args:
-            backend: those that run there.
             lapsed_at: those whose lease had run out at that time, those that are stopping too.
             without_handle: those that nothing was submitted for yet, or nobody wrote down that it was.
         """
@@ -87,8 +84,6 @@ class Attempts:
             .where(attempts.c.ended_at.is_(None))
             .order_by(attempts.c.lease_expires_at, attempts.c.job_id)
         )
-        if backend is not None:
-            query = query.where(attempts.c.backend == backend)
         if lapsed_at is not None:
             query = query.where(attempts.c.lease_expires_at <= lapsed_at)
         if without_handle:

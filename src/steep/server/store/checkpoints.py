@@ -233,16 +233,6 @@ class Checkpoints:
             transaction.emit(job, EventKind.ROLLED_BACK, detail, data={"step": after_step, "set_aside": steps})
             return steps
 
-    def restore(self, job_id: str, found: Collection[CheckpointView], now: float) -> None:
-        """Write down checkpoints that were found on disk and are not in the catalog, such as after its loss."""
-        with self._database.write(now) as transaction:
-            lock_job(transaction, job_id)
-            for view in found:
-                row = view.model_dump(include=set(checkpoints.c.keys()))
-                row |= {"attempt": view.attempt or 0, "deleted_at": None}
-                transaction.put(checkpoints, row, keep=True)
-            count_bytes(transaction, job_id)
-
 
 def _whole() -> Select[Any]:
     same = (evaluations.c.job_id == checkpoints.c.job_id) & (evaluations.c.step == checkpoints.c.step)

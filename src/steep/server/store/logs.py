@@ -10,7 +10,7 @@ from typing import Literal
 from sqlalchemy import insert, select
 
 from steep.server.store.database import Database, Transaction
-from steep.server.store.tables import job_progress, log_chunks
+from steep.server.store.tables import log_chunks
 from steep.spec.api import LogLine
 
 Stream = Literal["stdout", "stderr", "log"]
@@ -57,12 +57,6 @@ class Logs:
                 pieces.append(row.text)
                 reached, size = row.end, size + (row.end - row.offset)
         return LogText("".join(pieces), reached, is_end=True)
-
-    def positions(self, job_id: str) -> dict[str, int]:
-        """By stream, how many bytes were written so far."""
-        with self._database.read() as connection:
-            found = connection.execute(select(job_progress.c.next_log).where(job_progress.c.job_id == job_id))
-            return found.scalar_one_or_none() or {}
 
 
 def accept_lines(

@@ -15,7 +15,7 @@ from steep.server.store.database import Database, Transaction
 from steep.server.store.projects import stored_bytes
 from steep.server.store.standings import columns_of, standing_of
 from steep.server.store.tables import attempts, device_leases, jobs, projects
-from steep.server.waiting import OfferedDevice, ProjectUse, RunningJob, Snapshot, WaitingJob, queue_order
+from steep.server.waiting import OfferedDevice, ProjectUse, RunningJob, Snapshot, WaitingJob
 from steep.spec.events import EventKind
 from steep.spec.states import HOLDS, State, advance
 
@@ -49,10 +49,6 @@ class Queue:
                 devices=devices,
                 projects=_projects(connection),
             )
-
-    def positions(self, now: float) -> dict[str, int]:
-        """By job, its place in the queue, from 1. It costs some 50 ms for 10,000 waiting jobs; keep it for a moment."""
-        return {job.id: place for place, job in enumerate(queue_order(self.snapshot(now)), 1)}
 
     def leases(self) -> list[DeviceLease]:
         """All devices that are lent, and to whom."""
