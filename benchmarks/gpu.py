@@ -3,7 +3,7 @@
 A Llama of 1.2B parameters in bf16, 4096 tokens a sequence: tokens/s, MFU and peak memory, with torch's own flash attention
 (SDPA), with Liger's kernels, and with flash-attn where the peers' environment holds it. Without a CUDA device it says so.
 
-    python benchmarks/gpu.py [--repeats N] [--sequences N] [--json PATH]
+    python benchmarks/gpu.py [--repeats N] [--sequences N] [--peers PYTHON] [--json PATH]
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
 from bench import PAGE, tell
 from comparison import material, runner, tables
 from comparison.material import Shape
-from comparison.peers import PYTHON, compile_bytecode, make_environment
+from comparison.peers import compile_bytecode, make_environment
 from comparison.rows import Comparison, Measurement, Metric, Row
 from comparison.training import Work, steep, trainer
 
@@ -40,13 +39,15 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("make bench-gpu needs a CUDA device, and there is none; nothing was measured.")
         return 0
-    if find_spec("liger_kernel") is None:
-        print("Steep's own environment lacks Liger: `pip install -e '.[cuda]'` first, or Steep runs without it.")
-    for interpreter in (Path(sys.executable), make_environment("peers-gpu.txt")):
-        compile_bytecode(interpreter)
-    row = gpu_row(options.sequences, has_flash_attention=_peers_have("flash_attn"))
+    peers = options.peers or make_environment("peers-gpu.txt")
+    if options.peers is None:  # an interpreter of the user's is left as it is
+        for interpreter in (Path(sys.executable), peers):
+            compile_bytecode(interpreter)
+    row = gpu_row(options.sequences, has_flash_attention=_has(peers, "flash_attn"))
     print(f"=== {row.name}: {row.title}", flush=True)
-    measured = [with_mfu(found) for found in runner.in_turns(row, options.repeats, threads=CPU_THREADS, tell=tell)]
+    measured = [
+        with_mfu(found) for found in runner.in_turns(row, options.repeats, threads=CPU_THREADS, tell=tell, peers=peers)
+    ]
     shown = tables.tables(row, measured)
     print("\n" + shown)
     command = f"python benchmarks/gpu.py --repeats {options.repeats} --sequences {options.sequences}"
@@ -64,7 +65,7 @@ def gpu_row(microbatch_sequences: int, *, has_flash_attention: bool) -> Row:
         SHAPE, SEQUENCE_TOKENS, 4 * microbatch_sequences, microbatch_sequences, steps=STEPS, warm_steps=WARM_STEPS,
         total_steps=STEPS + 1, device="cuda", half=True,
     )  # fmt: skip
-    ours = steep(work, "bf16")
+    ours = steep(work, "bf16", compiled=True)
     peers = [trainer(work, "bf16", "sdpa", liger=True), trainer(work, "bf16", "sdpa")]
     if has_flash_attention:
         peers.append(trainer(work, "bf16", "flash_attention_2", liger=True))
@@ -94,14 +95,16 @@ def with_mfu(found: Measurement) -> Measurement:
     return replace(found, values={**found.values, "mfu": found.values["tokens_per_second"] * flops / peak})
 
 
-def _peers_have(module: str) -> bool:
-    return subprocess.run([str(PYTHON), "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
+def _has(interpreter: Path, module: str) -> bool:
+    command = [str(interpreter), "-c", f"import {module}"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each side")
     parser.add_argument("--sequences", type=int, default=2, help="sequences of a microbatch; a step has four of them")
+    parser.add_argument("--peers", type=Path, help="interpreter with the peers; by default an environment is made")
     parser.add_argument("--json", type=Path, help="write the measurements there")
     return parser.parse_args()
 

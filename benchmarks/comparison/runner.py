@@ -23,8 +23,8 @@ class MeasurementFailed(Exception):
     """A measuring process ended with an error, which the message holds."""
 
 
-def measure(row: Row, side: Side, repeat: int, *, threads: int) -> Measurement:
-    """Measure one side once.
+def measure(row: Row, side: Side, repeat: int, *, threads: int, peers: Path = PYTHON) -> Measurement:
+    """Measure one side once; `peers` is the interpreter of the peers.
 
     Raises:
         MeasurementFailed: its process failed.
@@ -32,7 +32,7 @@ def measure(row: Row, side: Side, repeat: int, *, threads: int) -> Measurement:
     (PLACE / "scratch").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=PLACE / "scratch") as scratch:
         told = json.dumps({**side.arguments(), "scratch": scratch})
-        interpreter = PYTHON if side.peer else Path(sys.executable)
+        interpreter = peers if side.peer else Path(sys.executable)
         done = subprocess.run(
             [str(interpreter), "-m", f"comparison.sides.{side.script}", told],
             cwd=BENCHMARKS,
@@ -48,11 +48,13 @@ def measure(row: Row, side: Side, repeat: int, *, threads: int) -> Measurement:
     return Measurement(row.name, side.name, repeat, **answer)
 
 
-def in_turns(row: Row, repeats: int, *, threads: int, tell: Callable[[Measurement], None]) -> Iterator[Measurement]:
+def in_turns(
+    row: Row, repeats: int, *, threads: int, tell: Callable[[Measurement], None], peers: Path = PYTHON
+) -> Iterator[Measurement]:
     """All sides, one after another, as often as asked for; `tell` hears of each."""
     for repeat in range(row.repeats or repeats):
         for side in row.sides:
-            found = measure(row, side, repeat, threads=threads)
+            found = measure(row, side, repeat, threads=threads, peers=peers)
             tell(found)
             yield found
 

@@ -74,8 +74,8 @@ class Work:
         return [rate(step, schedule) for step in range(self.steps + 1)]
 
 
-def steep(work: Work, precision: Literal["auto", "bf16", "fp32"] = "auto") -> Side:
-    """Steep's trainer."""
+def steep(work: Work, precision: Literal["auto", "bf16", "fp32"] = "auto", *, compiled: bool = False) -> Side:
+    """Steep's trainer; `compiled` as it is on a GPU in runs of more than some minutes."""
 
     def arguments() -> dict[str, Any]:
         return {
@@ -83,6 +83,7 @@ def steep(work: Work, precision: Literal["auto", "bf16", "fp32"] = "auto") -> Si
             "tokens": str(material.tokens(work.text)),
             "precision": precision,
             "checkpoint_every_steps": work.save_steps,
+            "compiled": compiled,
         }
 
     label = "Steep" if precision == "auto" else f"Steep, {precision}"

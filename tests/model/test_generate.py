@@ -178,3 +178,16 @@ def test_a_real_model_tells_its_story(shared_data: Path) -> None:
     base = str(shared_data / "weights" / "stories260K" / "hf")
     [story] = complete(load_model(base), base, ["Once upon a time, there was a little girl named Lily."], 40)
     assert story.startswith(" She")
+
+
+def test_a_large_base_writes_fewer_documents_at_a_time() -> None:
+    from transformers import LlamaConfig
+
+    small = LlamaConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4)
+    large = LlamaConfig(hidden_size=8192, num_hidden_layers=100, num_attention_heads=64)
+    cpu = torch.device("cpu")
+    assert generate.most_rows(small, 512, cpu) == generate.MAX_ROWS["cpu"]
+    rows = generate.most_rows(large, 1024, cpu)
+    assert rows < 128
+    memory = generate.psutil.virtual_memory().total
+    assert rows == 1 or rows * 100 * 8192 * 2 * 4 * 1024 <= memory / 4

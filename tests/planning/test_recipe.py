@@ -208,3 +208,16 @@ def test_the_base_teaches_nothing_without_replay() -> None:
 )
 def test_the_second_beta_remembers_tokens_not_steps(step_tokens: int, steps: int, beta: float) -> None:
     assert second_beta(step_tokens, steps)[0] == pytest.approx(beta, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("device", "given", "budget", "compiled"),
+    [("cuda", "auto", "1B tokens", True), ("cuda", "auto", "2M tokens", False), ("cpu", "auto", "1B tokens", False),
+     ("cuda", False, "1B tokens", False), ("cpu", True, "2M tokens", True)],
+)  # fmt: skip
+def test_long_runs_on_a_gpu_are_compiled(device: Any, given: Any, budget: str, compiled: bool) -> None:
+    known = facts(parameters=1_000_000_000, device=device, memory_bytes=200 * 10**9, train_tokens=10**9)
+    recipe = derive(spec(training={"budget": budget, "compile": given}), known)
+    assert recipe.compile is compiled
+    told = {"cuda": "enough" if compiled else "too short", "cpu": "only on a GPU"}[device]
+    assert (told if given == "auto" else "as given") in reason(recipe, "compile")

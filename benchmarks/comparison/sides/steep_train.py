@@ -1,6 +1,6 @@
 """Steep's trainer, measured: speed, memory, first step, checkpoints, losses.
 
-Told: model, tokens (directories), device, precision, sequence_tokens, sequences_per_step, microbatch_sequences, steps,
+Told: model, tokens (directories), device, precision, compiled, sequence_tokens, sequences_per_step, microbatch_sequences, steps,
 warm_steps, total_steps, checkpoint_every_steps, schedule (of `train.schedule.Schedule`), scratch.
 """
 
@@ -68,6 +68,7 @@ def main() -> None:
     import torch
 
     from steep.artifacts.checkpoints import CheckpointCatalog
+    from steep.artifacts.retention import RetentionPolicy
     from steep.artifacts.tokens import TokenDataset
     from steep.model.load import load_model
     from steep.train.schedule import Schedule
@@ -87,7 +88,11 @@ def main() -> None:
         spec_fingerprint="benchmark",
         seed=SEED,
         precision=told["precision"],
+        compile=told["compiled"],
         checkpoint_every_steps=told.get("checkpoint_every_steps"),
+        retention=RetentionPolicy()
+        if told.get("checkpoint_every_steps")
+        else RetentionPolicy(keep_last=1, keep_best=0),
     )
     watch = Watch(StepClock(told["device"], told.get("steps_before_save", 0)), told["steps"])
     try:

@@ -8,7 +8,8 @@ kernel. Called in any other way (generation with a cache, padded batches) it beh
 from __future__ import annotations
 
 import inspect
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +20,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from steep.spec.errors import InvalidModel
 
 NAME = "steep"
+_VARLEN = "varlen"
+_kernels: dict[str, Callable[..., Any]] = {}
 _LEAST_BLOCK = 256  # queries of a block, where only a window is seen
 
 
@@ -74,37 +77,44 @@ def attend(
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scale, **others)
-    window = None if sliding_window is None or sliding_window >= (max_length_q or 0) else int(sliding_window)
-    plain = softcap is None and dropout == 0.0
-    if plain and query.device.type == "cuda" and query.dtype in (torch.bfloat16, torch.float16) and _has_varlen():
+    if softcap is None and dropout == 0.0 and _has_varlen(query):
         assert max_length_q is not None
-        return _varlen(query[0], key[0], value[0], cu_seq_lens_q, max_length_q, scale, window)[None], None
+        return _varlen(query[0], key[0], value[0], cu_seq_lens_q, max_length_q, scale, sliding_window)[None], None
+    window = None if sliding_window is None or sliding_window >= (max_length_q or 0) else int(sliding_window)
     return by_segments(query, key, value, cu_seq_lens_q.tolist(), scale, window, softcap, dropout), None
 
 
-@cache
-def _has_varlen() -> bool:
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return False
-    return "window_size" in inspect.signature(varlen_attn).parameters
+def _has_varlen(query: Tensor) -> bool:
+    """Whether the kernel for segments of any length takes such tensors: half precision, on a GPU from Ampere on."""
+    return (
+        query.is_cuda
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    )
 
 
 def _varlen(
     query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, longest: int, scale: float, window: int | None
 ) -> Tensor:
     """The GPU's kernel for segments of any length; `[heads, N, dim]` in, `[N, heads, dim]` out."""
+    rows = [tensor.transpose(0, 1) for tensor in (query, key, value)]
+    sees = (-1 if window is None else window - 1, 0)
+    kernel = _kernels.get(_VARLEN) or load_kernel()
+    mixed: Tensor = kernel(*rows, bounds, bounds, longest, longest, scale=scale, window_size=sees)
+    return mixed
+
+
+def load_kernel() -> Callable[..., Any]:
+    """Import the GPU's kernel, which takes a second or two: only where it is used, and before anything is compiled.
+
+    Fewer heads of keys than of queries are no trouble to it; newer versions of torch want to be told.
+    """
     from torch.nn.attention.varlen import varlen_attn
 
-    arguments: dict[str, Any] = {"scale": scale, "window_size": (-1 if window is None else window - 1, 0)}
-    groups = query.shape[0] // key.shape[0]
-    if groups > 1 and "enable_gqa" in inspect.signature(varlen_attn).parameters:
-        arguments["enable_gqa"] = True
-    elif groups > 1:
-        key, value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
-    rows = (tensor.transpose(0, 1) for tensor in (query, key, value))
-    return varlen_attn(*rows, bounds, bounds, longest, longest, **arguments)
+    told = "enable_gqa" in inspect.signature(varlen_attn).parameters
+    kernel: Callable[..., Any] = partial(varlen_attn, enable_gqa=True) if told else varlen_attn
+    _kernels[_VARLEN] = kernel
+    return kernel
 
 
 def by_segments(

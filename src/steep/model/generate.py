@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psutil
 import torch
 
 from steep.model.continuations import draw, next_logits, read_prompt, write_rows
@@ -17,7 +18,7 @@ from steep.model.score import context_tokens, evaluating, same_precision
 from steep.model.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 Progress = Callable[[str, float, float | None], None]
 
@@ -25,6 +26,9 @@ MAX_DOCUMENT_TOKENS = 1024
 """Longer documents are cut: a batch of fewer, longer rows is slower, and the text is no better further on."""
 
 MAX_ROWS = {"cpu": 128, "cuda": 512}
+_CACHE_SHARE = (
+    1 / 4
+)  # of a device's memory, for keys and values; the same whatever is free, so that a seed gives the same text
 _TELL_EVERY = 16
 _IDLE_SHARE = 1 / 8  # of rows that have ended: from here on it pays to copy the cache without them
 
@@ -47,7 +51,7 @@ def sample_texts(
     vocabulary = Vocabulary.load(tokenizer_dir)
     generator = torch.Generator(model.device).manual_seed(seed)
     longest = min(context_tokens(model), MAX_DOCUMENT_TOKENS)
-    most = MAX_ROWS.get(model.device.type, MAX_ROWS["cpu"])
+    most = most_rows(model.config.get_text_config(), longest, model.device)
     sampled, expected = 0, float(longest)
 
     def tell(tokens: int) -> None:
@@ -63,6 +67,17 @@ def sample_texts(
             1.0, written / rows
         )  # the first batch told how long they are: one more wide one, not many narrow
         yield from (vocabulary.decode(ids) for ids in documents)
+
+
+def most_rows(config: PretrainedConfig, longest: int, device: torch.device) -> int:
+    """Documents of `longest` tokens that are sampled at a time: keys and values of all of them have to fit in memory."""
+    on_gpu = device.type == "cuda"
+    memory = torch.cuda.get_device_properties(device).total_memory if on_gpu else psutil.virtual_memory().total
+    settings: Any = config
+    heads = getattr(settings, "num_key_value_heads", None) or settings.num_attention_heads
+    width = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
+    row_bytes = 2 * 4 * settings.num_hidden_layers * heads * width * longest
+    return max(1, min(MAX_ROWS.get(device.type, MAX_ROWS["cpu"]), int(_CACHE_SHARE * memory / row_bytes)))
 
 
 def complete(model: PreTrainedModel, tokenizer_dir: str, prompts: Sequence[str], max_new_tokens: int) -> list[str]:

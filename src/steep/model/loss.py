@@ -10,7 +10,6 @@ the target (distillation, Hinton et al. 2015; against forgetting, Li and Hoiem 2
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -127,31 +126,10 @@ def linear_cross_entropy(
     Returns:
         A scalar: fp32, or fp64 where the inputs are.
     """
-    if lesson is None and hidden.is_cuda and hidden.dtype != torch.float64 and _liger() is not None:
-        nats: Tensor = _liger()(
-            hidden,
-            head.weight if head.scale == 1.0 else head.weight * head.scale,
-            labels,
-            bias=head.bias if head.bias is None or head.scale == 1.0 else head.bias * head.scale,
-            ignore_index=IGNORED,
-            reduction="sum",
-            softcap=head.softcap,
-        )
-        return nats.float()
     if chunk_tokens is None:
         budget = CHUNK_ELEMENTS.get(hidden.device.type, CHUNK_ELEMENTS["cpu"])
         chunk_tokens = max(_MIN_CHUNK_TOKENS, budget // len(head.weight))
     return _LinearCrossEntropy.apply(hidden, head.weight, head.bias, labels, head, lesson, chunk_tokens)
-
-
-@cache
-def _liger() -> Any:
-    """Liger's fused function, or None where it is not installed."""
-    try:
-        from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
-    except ImportError:
-        return None
-    return liger_fused_linear_cross_entropy
 
 
 def _bend(logits: Tensor, head: Head) -> Tensor:

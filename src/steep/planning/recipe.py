@@ -22,6 +22,7 @@ __all__ = ["Decision", "Recipe", "derive"]
 
 MAX_DEFAULT_SEQUENCE_TOKENS = 4096
 WARMUP_SHARE, MIN_WARMUP_STEPS = 0.01, 10
+COMPILED_FLOPS = 1e17  # five minutes of a large GPU: compiling takes ten seconds and then saves a fifth of the time
 
 
 class Recipe(BaseModel):
@@ -123,7 +124,7 @@ def derive(spec: JobSpec, facts: Facts) -> Recipe:
         average_steps=average_steps,
         lora=training.method.lora,
         precision=training.precision,
-        compile=training.compile,
+        compile=_compile(spec, facts, total_tokens, log),
         activation_checkpointing=memory.activation_checkpointing,
         checkpoint_every_steps=checkpoint_steps,
         checkpoint_every_seconds=checkpoint_seconds,
@@ -135,6 +136,20 @@ def derive(spec: JobSpec, facts: Facts) -> Recipe:
         epochs=epochs,
         decisions=tuple(log),
     )
+
+
+def _compile(spec: JobSpec, facts: Facts, total_tokens: int, log: list[Decision]) -> bool:
+    """Whether to compile the transformer blocks: on a GPU it saves a fifth of the time, and costs some seconds once."""
+    given = _chosen(spec.training.compile)
+    if given is not None:
+        value, reason = given, "as given"
+    elif facts.device != "cuda":
+        value, reason = False, "only on a GPU is it quicker by more than it costs"
+    else:
+        value = 6.0 * facts.parameters * total_tokens >= COMPILED_FLOPS
+        reason = "the run is long enough to earn it back" if value else "the run is too short to earn it back"
+    note(log, "compile", "on" if value else "off", reason)
+    return value
 
 
 def _chosen(value: bool | str) -> bool | None:

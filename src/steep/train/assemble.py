@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.utils.checkpoint import checkpoint
 
+from steep.model.attention import load_kernel
 from steep.model.loss import LanguageModelLoss
 from steep.train.mesh import blocks, local, shard
 from steep.train.optimizer import make_optimizer
@@ -62,8 +63,10 @@ def assemble(setup: TrainingSetup, mesh: DeviceMesh, precision: Precision) -> Tr
         for block in blocks(model):
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     if setup.compile is True:
+        if setup.device.type == "cuda":
+            load_kernel()
         for block in blocks(model):
-            block.compile(dynamic=False)
+            block.compile()
     loss = shard(LanguageModelLoss(model), mesh, precision.dtype)
     _share_weights(plain, model)
     loss.train()
