@@ -60,16 +60,24 @@ def environment_of(order: Order, handle: str, threads: int, gpus: tuple[str, ...
     """All variables of the worker of an order.
 
     Args:
-        order: what was asked for; its own variables go before all others. Keys of a store are taken from it or from the
-            server, and never from both: a key of the server opens nothing at an address that a project chose.
+        order: what was asked for; its own variables go before all others.
         handle: becomes the worker's mark.
         threads: as above.
         gpus: ids of the GPUs that it sees; none hides them all.
     """
-    base = environment_base(threads)
-    if any(name.startswith(_STORE) for name in order.environment):  # whoever has a store of his own has nothing of ours
+    lent = {**environment_base(threads), VISIBLE: ",".join(gpus)}
+    return {**with_own(lent, order.environment), MARK: handle}
+
+
+def with_own(base: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """Variables of a job put before those that all jobs are lent.
+
+    Keys of a store are taken from the one or from the other, and never from both: a key of the operator's opens nothing at an
+    address that a project chose.
+    """
+    if any(name.startswith(_STORE) for name in own):
         base = {name: value for name, value in base.items() if not name.startswith(_STORE)}
-    return {**base, VISIBLE: ",".join(gpus), **order.environment, MARK: handle}
+    return {**base, **own}
 
 
 def too_late_for(base: Mapping[str, str], wanted: Mapping[str, str]) -> str | None:

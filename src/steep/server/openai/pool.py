@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Self
 
-from steep.compute.local.environment import VISIBLE, environment_base
+from steep.compute.local.environment import VISIBLE, environment_base, with_own
 from steep.server.openai.names import Model
 from steep.server.openai.process import ModelProcess
 from steep.server.problems import TooMany
@@ -113,7 +113,8 @@ class Pool:
         await self._ended()  # their memory is needed
         settings = self._service.settings
         secrets = await asyncio.to_thread(secrets_for_workers, self._service, model.project)
-        environment = {**environment_base(max(1, (os.cpu_count() or 1) // 2)), **secrets, VISIBLE: ""}
+        lent = environment_base(max(1, (os.cpu_count() or 1) // 2))
+        environment = {**with_own(lent, secrets), VISIBLE: ""}
         log.info("loading %s to complete prompts", model.name)
         return await ModelProcess.begin(
             model.arguments, environment, settings.data / "logs" / "completions.log", self._patience
