@@ -174,3 +174,22 @@ def test_the_head_makes_the_models_own_logits(family: str) -> None:
         ours = head_of(model).logits(hidden_states(model, batch))
         theirs = model(**batch.model_arguments()).logits[0]
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("taught", [True, False])
+def test_a_small_difference_of_probabilities_survives_bf16(device: str, taught: bool) -> None:
+    """The weight is a unit matrix, so that hidden states are logits and their gradients those of logits."""
+    torch.manual_seed(0)
+    logits = torch.randn(64, 256).bfloat16()
+    labels = torch.randint(0, 256, (64,))
+    if not taught:
+        logits[torch.arange(64), labels] = 9.0  # each label is nearly sure
+    unit = Head(torch.eye(256, dtype=torch.bfloat16, device=device), None, 1.0, None)
+    base = (logits.float() + 0.02 * torch.randn(64, 256)).bfloat16()
+    lesson = Lesson(torch.arange(64, device=device), base.to(device), unit, 1.0) if taught else None
+    hidden = logits.to(device).requires_grad_()
+    (ours,) = torch.autograd.grad(linear_cross_entropy(hidden, unit, labels.to(device), lesson=lesson), hidden)
+    goal = torch.softmax(base.double(), -1) if taught else torch.nn.functional.one_hot(labels, 256).double()
+    exact = torch.softmax(logits.double(), -1) - goal
+    assert (ours.cpu().double() - exact).norm() <= 4e-3 * exact.norm()

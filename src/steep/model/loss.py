@@ -21,7 +21,7 @@ from steep.model.batch import IGNORED, Batch
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-CHUNK_ELEMENTS = {"cpu": 16 * 2**20, "cuda": 256 * 2**20}
+CHUNK_ELEMENTS = {"cpu": 16 * 2**20, "cuda": 128 * 2**20}
 """Logits of one chunk: few enough to stay in a CPU's cache, many enough for a large GPU."""
 
 _MIN_CHUNK_TOKENS = 512
@@ -66,7 +66,8 @@ class Lesson:
 
     def expected(self, start: int, stop: int) -> Tensor:
         """Probabilities `[stop - start, vocab]` of what follows the tokens from `start` to `stop` of the lesson."""
-        return torch.softmax(self.head.logits(self.hidden[start:stop]), dim=-1)
+        logits = self.head.logits(self.hidden[start:stop])
+        return torch.softmax(logits, dim=-1, dtype=_exact(logits))
 
 
 def head_of(model: PreTrainedModel) -> Head:
@@ -153,7 +154,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         lesson: Lesson | None,
         chunk_tokens: int,
     ) -> Tensor:
-        exact = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        exact = _exact(hidden)
         wants = [bool(need) for need in ctx.needs_input_grad[:3]]
         grad_hidden = torch.empty_like(hidden) if wants[0] else None
         grad_weight = torch.zeros_like(weight, dtype=exact) if wants[1] else None
@@ -192,23 +193,31 @@ def _target(lesson: Lesson | None, labels: Tensor, start: int) -> Tensor | None:
 
 
 def _cost(logits: Tensor, labels: Tensor, head: Head, target: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Nats of a chunk, and their gradient for its logits before scale and softcap. The logits are overwritten.
+    """Nats of a chunk, and their gradient for its logits before scale and softcap. The logits may be overwritten.
 
-    The sum of exponentials is taken from the softmax's largest entry, so nats are finite whatever the logits are.
+    Probabilities are fp32 whatever the logits are: where the model already says nearly what it should, the gradient is
+    a small difference of two of them, of which bf16 would leave little but rounding. The sum of exponentials is taken
+    from the softmax's largest entry, so nats are finite whatever the logits are.
     """
-    exact = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    exact = _exact(logits)
     counted = labels != IGNORED
     goals = labels.clamp(min=0)[:, None]
     wanted = logits.gather(1, goals)[:, 0] if target is None else (logits * target).sum(-1, dtype=exact)
     lead = logits.amax(-1).to(exact) - wanted.to(exact)
-    gradient = torch.softmax(logits, dim=-1)
-    nats = lead - gradient.amax(-1).to(exact).log()
+    gradient = torch.softmax(logits, dim=-1, dtype=exact)
+    nats = lead - gradient.amax(-1).log()
     if target is None:
         gradient.scatter_add_(1, goals, gradient.new_full((1, 1), -1.0).expand_as(goals))
     else:
         gradient.sub_(target)
     if head.softcap is not None:
-        gradient.mul_(1 - logits.div_(head.softcap).square_())
+        bent = logits.to(exact).div_(head.softcap)
+        gradient.mul_(1 - bent.square_())
     if head.scale != 1.0 or not bool(counted.all()):
-        gradient.mul_((counted * head.scale).to(gradient.dtype)[:, None])
-    return (nats * counted).sum(), gradient
+        gradient.mul_((counted * head.scale).to(exact)[:, None])
+    return (nats * counted).sum(), gradient if logits.dtype == exact else logits.copy_(gradient)
+
+
+def _exact(tensor: Tensor) -> torch.dtype:
+    """In which type sums and differences of such numbers are made."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32

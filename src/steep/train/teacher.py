@@ -43,8 +43,12 @@ class Teacher(nn.Module):
     @classmethod
     def of(cls, base: PreTrainedModel, share: float, dtype: torch.dtype, mesh: DeviceMesh) -> Teacher:
         """A teacher with its own copy of the base's weights, sharded like the model where there are several processes."""
-        teacher = cls(copy.deepcopy(base).to(dtype), share)
-        teacher.eval().requires_grad_(False)
+        cast: dict[int, nn.Module | Tensor] = {  # weights alone: what positions are made of, bf16 could not tell apart
+            id(weight): nn.Parameter(weight.detach().to(dtype, copy=True), requires_grad=False)
+            for weight in base.parameters()
+        }
+        teacher = cls(copy.deepcopy(base, memo=cast), share)
+        teacher.eval()
         if mesh.size() > 1:
             for block in blocks(teacher):
                 fully_shard(block, mesh=mesh)
