@@ -193,3 +193,11 @@ def test_resume_with_a_teacher_is_exact(make_setup: MakeSetup) -> None:
         train(parts, Silent(), stop_after(7))
     train(parts, Silent())
     assert_equal(weights_of(parts, 20), weights_of(whole, 20))
+
+
+def test_a_stop_in_the_last_step_leaves_out_nothing(make_setup: MakeSetup) -> None:
+    setup = make_setup(measure=lambda model: Scores({"domain": 1.0}, {"general": 1.0}), evaluate_every_steps=5)
+    heard = Recorder()
+    assert train(setup, heard, stop_after(20)).step == 20
+    assert [report.step for report in heard.evaluations] == [5, 10, 15, 20]
+    assert setup.checkpoints.get(20).metrics

@@ -1,5 +1,6 @@
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from tests.train.helpers import MakeSetup, Recorder, assert_equal, stop_after, w
 from steep.artifacts import space
 from steep.artifacts.retention import RetentionPolicy
 from steep.spec.errors import OutOfSpace, Stopped, TrainingFailed
-from steep.train import tensorfile
+from steep.train import checkpoint, tensorfile
+from steep.train.checkpoint import load_average
 from steep.train.observer import Silent
 from steep.train.schedule import Schedule
 from steep.train.trainer import train
@@ -162,3 +164,34 @@ def test_a_full_disk_in_the_middle_stops_and_the_same_call_goes_on(
     train(setup, again)
     assert again.steps[0].step == 6
     assert_equal(weights_of(setup, 20), weights_of(whole, 20))
+
+
+def test_a_skipped_step_leaves_what_is_still_being_written_alone(
+    make_setup: MakeSetup, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, write = threading.Event(), checkpoint.write_parts
+
+    def write_late(path: Path, *arguments: Any, **others: Any) -> Any:
+        if path.name.startswith("average"):
+            gate.wait(10)
+        return write(path, *arguments, **others)
+
+    def factor(call: int) -> float:
+        if call == 8:
+            gate.set()
+        return float("nan") if call == 7 else 1.0
+
+    monkeypatch.setattr(checkpoint, "write_parts", write_late)
+    schedule = Schedule(3e-3, 9)
+    late = make_setup(
+        "late", load_model=poisoned(base, factor), schedule=schedule, average_steps=9, checkpoint_every_steps=6
+    )
+    train(late, Silent())
+    monkeypatch.undo()
+    short = make_setup("short", schedule=schedule, average_steps=9)
+    with pytest.raises(Stopped):
+        train(short, Silent(), stop_after(6))
+    one, other = load_average(late.checkpoints, 6), load_average(short.checkpoints, 6)
+    assert one is not None
+    assert other is not None
+    assert_equal(one, other)

@@ -54,6 +54,7 @@ def train_step(trainee: Trainee, setup: TrainingSetup, data: StepData) -> StepRe
             rate=learning_rate,
             gradient_scale=min(1.0, setup.clip_norm / max(norm, 1e-12)),
         )
+        _average(trainee, setup)  # only here: the update has had what a checkpoint still reads copied
         remember(loss, norm, progress)
         progress.skipped_in_a_row = 0
     else:
@@ -63,7 +64,6 @@ def train_step(trainee: Trainee, setup: TrainingSetup, data: StepData) -> StepRe
     progress.step += 1
     progress.tokens_seen += setup.step_tokens
     progress.cursor = data.cursor + setup.sequences_per_step
-    _average(trainee, setup)
     return StepResult(loss, norm, learning_rate, time.perf_counter() - started, skipped)
 
 
@@ -83,9 +83,9 @@ def _accumulate(trainee: Trainee, data: StepData) -> Tensor:
 
 @torch.no_grad()
 def _average(trainee: Trainee, setup: TrainingSetup) -> None:
-    """Keep the mean of the weights over the last steps."""
+    """Keep the mean of the weights after the updates of the last steps."""
     state = trainee.state
-    if setup.average_steps == 0 or state.progress.step <= setup.schedule.total_steps - setup.average_steps:
+    if setup.average_steps == 0 or state.progress.step < setup.schedule.total_steps - setup.average_steps:
         return
     weights, _ = model_tensors(state.model)
     trained = {name: weight for name, weight in weights.items() if weight.is_floating_point()}

@@ -101,12 +101,13 @@ class _Run:
                 if state.progress.skipped_in_a_row > SKIPS_BEFORE_ROLLBACK:
                     self._roll_back(str(result.skipped))
                     return
-                reason = should_stop()
+                # who asks for a stop in the last step gets the end, with its evaluation: nobody would make that up
+                reason = should_stop() if state.progress.step < setup.schedule.total_steps else None
                 self._evaluate_and_save(stopping=reason is not None)
                 reporter.resume_clock()
                 if self.halted:
                     return
-                if reason is not None and state.progress.step < setup.schedule.total_steps:
+                if reason is not None:
                     self._stop(reason)
 
     def _evaluate_and_save(self, *, stopping: bool) -> None:
