@@ -13,6 +13,7 @@ from tests.model.families import EOS, documents, make, pairs
 from torch.nn.functional import cross_entropy, linear
 
 from steep.artifacts.tokens import TokenDataset
+from steep.model import attention
 from steep.model.attention import attend, by_segments
 from steep.model.batch import IGNORED, Batch, pack
 from steep.model.generate import sample_texts
@@ -106,6 +107,18 @@ def test_a_model_with_its_loss_learns_the_same_gradient_as_on_the_cpu() -> None:
         gradients.append([parameter.grad.cpu() for parameter in model.parameters()])
     for one, other in zip(*gradients, strict=True):
         assert away(other, one) < 5e-3
+
+
+def test_hold_outs_are_scored_through_the_kernel_for_segments(
+    id_dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "by_segments", None)
+    assert score_dataset(make("llama").to(CUDA), id_dataset, max_tokens=1000, context=64).bpb > 0
+
+
+def test_heads_that_the_kernel_does_not_take_go_segment_by_segment() -> None:
+    model = make("llama", head_dim=12).to(CUDA, HALF)
+    assert logits(model, pack(pairs(documents([9, 14])))).isfinite().all()
 
 
 def test_a_holdout_scores_as_on_the_cpu(id_dataset: TokenDataset) -> None:

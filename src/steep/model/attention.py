@@ -22,6 +22,7 @@ from steep.spec.errors import InvalidModel
 NAME = "steep"
 _VARLEN = "varlen"
 _kernels: dict[str, Callable[..., Any]] = {}
+_WIDEST_HEAD = 256  # that the kernel takes
 _LEAST_BLOCK = 256  # queries of a block, where only a window is seen
 
 
@@ -77,30 +78,35 @@ def attend(
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scale, **others)
-    if softcap is None and dropout == 0.0 and _has_varlen(query):
+    if softcap is None and dropout == 0.0 and (half := _kernel_type(query)) is not None:
         assert max_length_q is not None
-        return _varlen(query[0], key[0], value[0], cu_seq_lens_q, max_length_q, scale, sliding_window)[None], None
+        query, key, value = (tensor[0].transpose(0, 1).to(half) for tensor in (query, key, value))
+        return _varlen(query, key, value, cu_seq_lens_q, max_length_q, scale, sliding_window)[None], None
     window = None if sliding_window is None or sliding_window >= (max_length_q or 0) else int(sliding_window)
     return by_segments(query, key, value, cu_seq_lens_q.tolist(), scale, window, softcap, dropout), None
 
 
-def _has_varlen(query: Tensor) -> bool:
-    """Whether the kernel for segments of any length takes such tensors: half precision, on a GPU from Ampere on."""
-    return (
-        query.is_cuda
-        and query.dtype in (torch.bfloat16, torch.float16)
-        and torch.cuda.get_device_capability(query.device) >= (8, 0)
-    )
+def _kernel_type(query: Tensor) -> torch.dtype | None:
+    """The type in which the GPU's kernel for segments of any length computes this; None where it cannot.
+
+    It takes half precision, on GPUs from Ampere on, and heads of some widths. Under autocast rotations leave queries and keys in
+    fp32, which is not what was asked for.
+    """
+    if not query.is_cuda or query.shape[-1] % 8 or query.shape[-1] > _WIDEST_HEAD:
+        return None
+    wanted = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else query.dtype
+    if wanted not in (torch.bfloat16, torch.float16) or torch.cuda.get_device_capability(query.device) < (8, 0):
+        return None
+    return wanted
 
 
 def _varlen(
     query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, longest: int, scale: float, window: int | None
 ) -> Tensor:
-    """The GPU's kernel for segments of any length; `[heads, N, dim]` in, `[N, heads, dim]` out."""
-    rows = [tensor.transpose(0, 1) for tensor in (query, key, value)]
+    """The GPU's kernel for segments of any length; `[N, heads, dim]` in and out."""
     sees = (-1 if window is None else window - 1, 0)
     kernel = _kernels.get(_VARLEN) or load_kernel()
-    mixed: Tensor = kernel(*rows, bounds, bounds, longest, longest, scale=scale, window_size=sees)
+    mixed: Tensor = kernel(query, key, value, bounds, bounds, longest, longest, scale=scale, window_size=sees)
     return mixed
 
 

@@ -90,7 +90,8 @@ def complete(model: PreTrainedModel, tokenizer_dir: str, prompts: Sequence[str],
         max_new_tokens: tokens at most; a document's end comes sooner, and so does the end of the context.
     """
     vocabulary = Vocabulary.load(tokenizer_dir)
-    return [_continue(model, vocabulary, vocabulary.encode(prompt), max_new_tokens) for prompt in prompts]
+    with same_precision(model.device):  # around all of it, so that weights are cast once and not for each token
+        return [_continue(model, vocabulary, vocabulary.encode(prompt), max_new_tokens) for prompt in prompts]
 
 
 @torch.no_grad()
