@@ -80,6 +80,10 @@ def service_of(request: Request) -> Service:
     return service
 
 
+async def _here(request: Request) -> Service:
+    return service_of(request)
+
+
 def bearer_of(request: Request) -> str:
     """What a request shows to be let in.
 
@@ -114,8 +118,9 @@ def _named(role: Role) -> str:
     return "an admin" if role == "admin" else f"a {role}"
 
 
-def attempt_token(request: Request, _: Annotated[object, Depends(_TOKEN)] = None) -> str:
-    """The token that a worker shows; what it opens is known to the store.
+async def attempt_token(request: Request, _: Annotated[object, Depends(_TOKEN)] = None) -> str:
+    """The token that a worker shows; what it opens is known to the store. Not a coroutine for its own sake: what is none is
+    called in another thread, which costs more than what it does.
 
     Raises:
         Unauthorized: it shows none.
@@ -123,7 +128,7 @@ def attempt_token(request: Request, _: Annotated[object, Depends(_TOKEN)] = None
     return bearer_of(request)
 
 
-Here = Annotated[Service, Depends(service_of)]
+Here = Annotated[Service, Depends(_here)]
 Viewer = Annotated[Caller, Depends(_requiring("viewer"))]
 Member = Annotated[Caller, Depends(_requiring("member"))]
 Admin = Annotated[Caller, Depends(_requiring("admin"))]

@@ -80,7 +80,7 @@ def _attempts(tell: _Teller, store: Store) -> None:
     meaning = "Attempts by state and reason, those that have ended too; those of deleted jobs are left out."
     tell.gauges("attempts", meaning, ("state", "reason"), store.gauges.attempts().items())
     tell.gauge("attempts_fenced", "Attempts that may write no more because they were silent.", store.gauges.fenced())
-    tell.gauge("devices_lent", "Devices that are lent.", len(store.queue.leases()))
+    tell.gauge("devices_lent", "Devices that are lent.", store.queue.num_leases())
 
 
 def _training(tell: _Teller, gauges: Gauges) -> None:

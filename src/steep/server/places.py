@@ -9,13 +9,15 @@ from typing import TypeVar
 
 from steep.server.estimates import estimate_starts
 from steep.server.store.store import Store
-from steep.server.waiting import OfferedDevice, queue_order
+from steep.server.waiting import OfferedDevice, Snapshot, queue_order
 from steep.spec.api import JobView
 from steep.spec.states import State
 
 View = TypeVar("View", bound=JobView)
 
 FRESH_SECONDS = 2.0
+ASKED_SECONDS = 30.0
+"""For so long after a question the scheduler keeps the answer fresh, so that nobody who asks has to wait for it."""
 NUM_CHEAP = 500  # so many places are worked out in a few milliseconds
 
 
@@ -41,6 +43,7 @@ class QueuePlaces:
         self._lock = threading.Lock()
         self._known = _Known()
         self._known_until = 0.0
+        self._asked_at = 0.0
 
     def put(self, views: Sequence[View], now: float) -> tuple[View, ...]:
         """The same jobs; those that wait with their place, and with when they will probably begin."""
@@ -58,21 +61,30 @@ class QueuePlaces:
             for view in views
         )
 
+    def see(self, snapshot: Snapshot) -> None:
+        """Work it out anew from a snapshot that was taken anyway, devices included, where somebody asked of late."""
+        asked_lately = snapshot.now - self._asked_at <= ASKED_SECONDS
+        is_new = FRESH_SECONDS <= self._known_until - snapshot.now <= 2 * FRESH_SECONDS
+        if asked_lately and not is_new:
+            known = self._work_out(snapshot)
+            with self._lock:
+                self._known, self._known_until = known, snapshot.now + 2 * FRESH_SECONDS
+
     def _at(self, now: float, wanted: Set[str]) -> _Known:
+        self._asked_at = now
         with self._lock:
-            is_fresh = 0 <= self._known_until - now <= FRESH_SECONDS
+            is_fresh = 0 <= self._known_until - now <= 2 * FRESH_SECONDS
             # One that came since is looked for at once, unless a burst of them would then read a long queue each time.
             is_behind = len(self._known.places) < NUM_CHEAP and not wanted <= self._known.places.keys()
             if not is_fresh or is_behind:
-                self._known = self._look(now)
+                self._known = self._work_out(self._store.queue.snapshot(now, self._offered()))
                 self._known_until = now + FRESH_SECONDS
             return self._known
 
-    def _look(self, now: float) -> _Known:
-        snapshot = self._store.queue.snapshot(now, self._offered())
+    def _work_out(self, snapshot: Snapshot) -> _Known:
         order = queue_order(snapshot)
         typical = self._store.expectations.typical_seconds()
-        ends = self._store.expectations.ends(now, typical)
+        ends = self._store.expectations.ends(snapshot.now, typical)
         return _Known(
             places={job.id: place for place, job in enumerate(order, 1)},
             starts=estimate_starts(snapshot, ends, typical, order=order),

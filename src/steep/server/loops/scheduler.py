@@ -57,9 +57,11 @@ class Scheduler:
             return
         offered = self._offered()
         with self._service.traces.span("schedule", {"steep.waiting": len(snapshot.waiting)}, {}) as span:
-            decisions = place(replace(snapshot, devices=[one for _, one in offered.values()]))
+            snapshot = replace(snapshot, devices=[one for _, one in offered.values()])
+            decisions = place(snapshot)
             span.tell({"steep.placed": len(decisions.placements), "steep.preempted": len(decisions.preemptions)})
             self._carry_out(decisions, offered)
+        self._service.queue_places.see(snapshot)
 
     def _carry_out(self, decisions: Decisions, offered: Offered) -> None:
         for placement in decisions.placements:

@@ -14,7 +14,7 @@ from steep.server.routes.answers import Paging, answer, problems
 from steep.server.service import Service
 from steep.server.store.paging import PageRequest
 from steep.server.store.queue import DeviceLease
-from steep.spec.api import AuditEntry, DeviceView, JobView, Page, SecretRequest, SecretView, StatusView
+from steep.spec.api import AuditEntry, DeviceView, Page, SecretRequest, SecretView, StatusView
 from steep.spec.errors import SteepError
 
 router = APIRouter(tags=["service"])
@@ -32,9 +32,8 @@ def devices(here: Here, caller: Viewer, page: Paging) -> Response:
     views = []
     for backend, state in _states(here, []):
         lease = leases.get((backend, state.device.id))
-        job = None if lease is None else here.store.jobs.get(lease.job_id, here.now())
-        view = _device_view(backend, state, lease, job)
-        hidden = job is not None and not caller.sees(job.project)
+        view = _device_view(backend, state, lease)
+        hidden = lease is not None and not caller.sees(lease.project)
         views.append(view.model_copy(update={"job_id": None}) if hidden else view)
     return answer(_page_of(views, page))
 
@@ -57,7 +56,7 @@ def status(here: Here, caller: Viewer) -> Response:
             started_at=here.started_at,
             jobs={str(state): count for state, count in here.store.queue.counts(caller.projects).items()},
             devices=len(states),
-            devices_in_use=len(here.store.queue.leases()),
+            devices_in_use=here.store.queue.num_leases(),
             devices_unusable=sum(not state.usable for state in states),
             warnings=tuple(warnings),
         )
@@ -124,7 +123,7 @@ def _states(here: Service, warnings: list[str]) -> Iterator[tuple[str, DeviceSta
             warnings.append(f"the devices of {name} cannot be read: {error}")
 
 
-def _device_view(backend: str, state: DeviceState, lease: DeviceLease | None, job: JobView | None) -> DeviceView:
+def _device_view(backend: str, state: DeviceState, lease: DeviceLease | None) -> DeviceView:
     device = state.device
     return DeviceView(
         id=device.id,
@@ -138,15 +137,8 @@ def _device_view(backend: str, state: DeviceState, lease: DeviceLease | None, jo
         detail=state.detail or ("lent" if lease is not None else ""),
         job_id=None if lease is None else lease.job_id,
         held_since=None if lease is None else lease.since,
-        expected_free_at=_end_of(job),
+        expected_free_at=None if lease is None else lease.expected_end,
     )
-
-
-def _end_of(job: JobView | None) -> float | None:
-    """When a job's stage in work will be over; what follows it is short."""
-    if job is None or job.progress.eta_seconds is None or job.progress.updated_at is None:
-        return None
-    return job.progress.updated_at + job.progress.eta_seconds
 
 
 def _page_of(items: list[DeviceView] | list[SecretView], page: PageRequest) -> Page[DeviceView | SecretView]:

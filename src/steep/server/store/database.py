@@ -60,8 +60,10 @@ class Transaction:
         self.now = now
         self._events: list[dict[str, Any]] = []
 
-    def execute(self, statement: Executable, parameters: Sequence[Mapping[str, Any]] | None = None) -> Result[Any]:
-        """Run a statement, once or for many parameters."""
+    def execute(
+        self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+    ) -> Result[Any]:
+        """Run a statement, with parameters or for many of them."""
         return self.connection.execute(statement, parameters)
 
     def change(self, statement: Update | Delete | Insert) -> int:

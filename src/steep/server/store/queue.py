@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, func, select, update
 
 from steep.server.placement import Wait
 from steep.server.store.database import Database, Transaction
 from steep.server.store.projects import stored_bytes
 from steep.server.store.standings import columns_of, standing_of
-from steep.server.store.tables import attempts, device_leases, jobs, projects
+from steep.server.store.tables import attempts, device_leases, job_progress, jobs, projects
 from steep.server.waiting import OfferedDevice, ProjectUse, RunningJob, Snapshot, WaitingJob
 from steep.spec.events import EventKind
 from steep.spec.states import HOLDS, State, advance
@@ -24,13 +24,20 @@ _CHUNK = 500  # rows of a statement; SQLite takes so many parameters and no more
 
 @dataclass(frozen=True, slots=True)
 class DeviceLease:
-    """A device that is lent."""
+    """A device that is lent.
+
+    Args:
+        project: of the job that has it.
+        expected_end: when the job's stage in work will be over, as far as its worker said; what follows it is short.
+    """
 
     backend: str
     device_id: str
     job_id: str
     attempt: int
     since: float
+    project: str
+    expected_end: float | None
 
 
 class Queue:
@@ -53,10 +60,12 @@ class Queue:
     def leases(self) -> list[DeviceLease]:
         """All devices that are lent, and to whom."""
         with self._database.read() as connection:
-            rows = connection.execute(
-                select(device_leases).order_by(device_leases.c.backend, device_leases.c.device_id)
-            )
-            return [DeviceLease(row.backend, row.device_id, row.job_id, row.attempt, row.since) for row in rows]
+            return [_lease(row) for row in connection.execute(_LEASES)]
+
+    def num_leases(self) -> int:
+        """How many devices are lent."""
+        with self._database.read() as connection:
+            return int(connection.execute(select(func.count()).select_from(device_leases)).scalar_one())
 
     def counts(self, names: Collection[str] | None = None) -> dict[State, int]:
         """Number of jobs by state, of some projects or of all."""
@@ -76,6 +85,20 @@ class Queue:
             with self._database.write(now, durable=False) as transaction:
                 changed += _write_waits(transaction, waits[start : start + _CHUNK])
         return changed
+
+
+_LEASES = (
+    select(device_leases, jobs.c.project, job_progress.c.progress)
+    .join(jobs, jobs.c.id == device_leases.c.job_id)
+    .join(job_progress, job_progress.c.job_id == device_leases.c.job_id)
+    .order_by(device_leases.c.backend, device_leases.c.device_id)
+)
+
+
+def _lease(row: Row[Any]) -> DeviceLease:
+    left, at = row.progress.get("eta_seconds"), row.progress.get("updated_at")
+    end = None if left is None or at is None else at + left
+    return DeviceLease(row.backend, row.device_id, row.job_id, row.attempt, row.since, row.project, end)
 
 
 def _write_waits(transaction: Transaction, waits: Sequence[Wait]) -> int:

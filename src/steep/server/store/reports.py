@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, bindparam, select, update
 
 from steep.server.store.database import Transaction
 from steep.server.store.logs import accept_lines
@@ -42,6 +42,10 @@ _NOTICES = {
     "guard_stopped": EventKind.GUARD_TRIGGERED,
     "guard_rolled_back": EventKind.ROLLED_BACK,
 }
+
+
+_PROGRESS = select(job_progress).where(job_progress.c.job_id == bindparam("of_job"))
+_TO_PROGRESS = update(job_progress).where(job_progress.c.job_id == bindparam("of_job"))
 
 
 @dataclass(slots=True)
@@ -84,13 +88,13 @@ class _Taking:
 
 def accept_reports(transaction: Transaction, job: Row[Any], attempt: int, request: ReportsRequest) -> Accepted:
     """Take in what is new of a request. The job's row must be locked."""
-    known = transaction.execute(select(job_progress).where(job_progress.c.job_id == job.id)).one()
+    known = transaction.execute(_PROGRESS, {"of_job": job.id}).one()
     accepted = Accepted(known.next_report, known.next_log)
     if request.reports:
         _accept(transaction, job, attempt, request, known, accepted)
     if request.logs:
         accepted.next_log = accept_lines(transaction, job.id, attempt, request.logs, known.next_log)
-        _change(transaction, job_progress, job.id, next_log=accepted.next_log)
+        transaction.execute(_TO_PROGRESS, {"of_job": job.id, "next_log": accepted.next_log})
     if request.metrics is not None:
         sample = {"job_id": job.id, "time": request.metrics.time, "attempt": attempt}
         transaction.put(device_samples, {**sample, "sample": request.metrics.model_dump(mode="json")}, keep=True)
@@ -116,17 +120,11 @@ def _accept(
     if accepted.next_report == known.next_report:
         return
     accepted.step = taking.step
-    _change(
-        transaction,
-        job_progress,
-        job.id,
-        next_report=accepted.next_report,
-        progress=taking.progress.model_dump(mode="json"),
-        told_at=taking.told_at,
-    )
+    news = {"progress": taking.progress.model_dump(mode="json"), "told_at": taking.told_at}
+    transaction.execute(_TO_PROGRESS, {"of_job": job.id, "next_report": accepted.next_report, **news})
     if taking.outcome:
         outcome = Outcome.model_validate({**job.outcome, **taking.outcome})
-        _change(transaction, jobs, job.id, outcome=outcome.model_dump(mode="json"))
+        transaction.execute(update(jobs).where(jobs.c.id == job.id).values(outcome=outcome.model_dump(mode="json")))
 
 
 def _take(taking: _Taking, report: Report) -> None:
@@ -196,8 +194,3 @@ def _tell_progress(taking: _Taking, report: ProgressReport | StepReport, message
     taking.told_at = at
     data = taking.progress.model_dump(mode="json", exclude_none=True, exclude={"updated_at"})
     taking.tell(EventKind.PROGRESS, message(), report, **data)
-
-
-def _change(transaction: Transaction, table: Any, job_id: str, **values: Any) -> None:
-    key = table.c.id if table is jobs else table.c.job_id
-    transaction.execute(update(table).where(key == job_id).values(**values))
