@@ -18,6 +18,7 @@ from steep.planning.pace import TYPICAL_MFU
 from steep.server.admission import PACKAGED
 from steep.server.failure import Ending
 from steep.server.limits import Prices
+from steep.server.places import QueuePlaces
 from steep.spec.api import Plan, ReportsRequest
 from steep.spec.devices import peak_of
 from steep.spec.job import JobSpec
@@ -192,3 +193,16 @@ def test_a_card_that_nobody_knows_has_neither_time_nor_price(client: Client, spe
         "field": "cost", "value": "unknown",
         "reason": "the server has no price for Some Card 9; its operator gives one with --gpu-price",
     }  # fmt: skip
+
+
+def test_who_asks_for_places_finds_them_worked_out_by_the_scheduler(
+    house: Serving, client: Client, spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, now = house.service.store, time.time()
+    job = client.jobs.create(spec("waits")).id
+    places = QueuePlaces(store, lambda: [])
+    places.put([store.jobs.get(job, now)], now)
+    places.see(store.queue.snapshot(now + 3))
+    monkeypatch.setattr(store.queue, "snapshot", None)  # nobody looks for himself now
+    (view,) = places.put([store.jobs.get(job, now)], now + 6)
+    assert view.position == 1

@@ -340,7 +340,7 @@ def test_what_goes_wrong_inside_is_not_told(house: Serving, monkeypatch: pytest.
     def fail(*arguments: object) -> None:
         raise RuntimeError("the password is swordfish")
 
-    monkeypatch.setattr(house.service.store.jobs, "get", fail)
+    monkeypatch.setattr(house.service.store.jobs, "owner", fail)
     with house.http(house.key()) as http:
         answer = http.get("/api/v1/jobs/job-x")
     assert answer.status_code == 500

@@ -53,7 +53,7 @@ def answer(model: BaseModel, status: int = 200) -> Response:
     return Response(model.model_dump_json(), status_code=status, media_type=JSON)
 
 
-def _page(
+async def _page(
     page: Annotated[int, Query(ge=1, le=1_000_000, description="From 1.")] = 1,
     page_size: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="Items of a page.")] = 50,
     sort_by: Annotated[str | None, Query(max_length=50, description="Name of a field.")] = None,

@@ -16,7 +16,7 @@ from steep.server.routes.answers import Paging, answer, problems
 from steep.server.routes.examples import JOB
 from steep.server.routes.repeats import RepeatKey, repeat_of
 from steep.server.service import Service
-from steep.server.store.job_views import JobFilter
+from steep.server.store.job_views import JobFilter, JobOwner
 from steep.server.submission import order, plan
 from steep.spec.api import (
     BranchRequest,
@@ -105,7 +105,8 @@ def pause(here: Here, caller: Member, job: Job) -> Response:
 @router.post("/{job}/resume", summary="Let a held job go on", response_model=JobView, responses=problems(404, 409))
 def resume(here: Here, caller: Member, job: Job) -> Response:
     """It goes on from its newest valid checkpoint, as soon as it gets devices."""
-    view = seen(here, caller, job)
+    seen(here, caller, job)
+    view = here.store.jobs.get(job, here.now())
     if view.standing.reason is Reason.HELD_BY_LIMIT and is_reached(view.limits, usage_of(view)):
         raise Conflict("the job has reached one of its limits", where=job, cure="Raise that limit first.")
     here.store.jobs.release(job, here.now(), f"resumed by {caller.key.name}")
@@ -162,15 +163,15 @@ def delete(here: Here, caller: Member, job: Job) -> Response:
     return answer(remove_job(here, job))
 
 
-def seen(here: Service, caller: Caller, job: str) -> JobView:
-    """A job that the key sees.
+def seen(here: Service, caller: Caller, job: str) -> JobOwner:
+    """Whose a job is, which the key must see.
 
     Raises:
         NotFound: there is none, or it is another project's: nobody learns which.
     """
-    view = here.store.jobs.get(job, here.now())
-    caller.must_see(view.project, f"job {job}")
-    return view
+    owner = here.store.jobs.owner(job)
+    caller.must_see(owner.project, f"job {job}")
+    return owner
 
 
 def _ask_to_stop(here: Service, caller: Caller, job: str, reason: Reason, word: str) -> Response:

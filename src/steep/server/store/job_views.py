@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, exists, func, select
+from sqlalchemy import Connection, Row, Select, bindparam, exists, func, select
 
 from steep.server.store.paging import FIRST_PAGE, PageRequest, containing, find
 from steep.server.store.standings import no_job, standing_of
@@ -48,6 +48,14 @@ class JobFilter:
 ALL_JOBS = JobFilter()
 
 
+@dataclass(frozen=True, slots=True)
+class JobOwner:
+    """Whose a job is, and what it is for: `training` or `evaluation`."""
+
+    project: str
+    kind: str
+
+
 def find_jobs(
     connection: Connection,
     now: float,
@@ -60,7 +68,7 @@ def find_jobs(
     count = _chosen(select(func.count()).select_from(jobs), chosen)
     found = find(connection, _chosen(select(jobs.c.id), chosen), page, SORTABLE, jobs.c.id, count=count)
     ids = [row.id for row in found.rows]  # of this page alone the rest is read: rows before it cost next to nothing
-    rows = {row.id: row for row in connection.execute(_whole().where(jobs.c.id.in_(ids)))} if ids else {}
+    rows = {row.id: row for row in connection.execute(_SOME, {"asked": ids})} if ids else {}
     return found.page(page, _views(connection, [rows[job_id] for job_id in ids], now, currency))
 
 
@@ -70,10 +78,22 @@ def get_job(connection: Connection, job_id: str, now: float, *, currency: str) -
     Raises:
         NotFound: there is none of that id.
     """
-    row = connection.execute(_whole().where(jobs.c.id == job_id)).one_or_none()
+    row = connection.execute(_ONE, {"asked": job_id}).one_or_none()
     if row is None:
         raise no_job(job_id)
     return next(_views(connection, [row], now, currency))
+
+
+def get_owner(connection: Connection, job_id: str) -> JobOwner:
+    """Whose a job is.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    row = connection.execute(_OWNER, {"asked": job_id}).one_or_none()
+    if row is None:
+        raise no_job(job_id)
+    return JobOwner(row.project, row.kind)
 
 
 def get_detail(connection: Connection, job_id: str, now: float, *, currency: str) -> JobDetail:
@@ -112,19 +132,26 @@ def attempt_view(row: Row[Any]) -> AttemptView:
     )
 
 
-def _whole() -> Select[Any]:
-    living = (jobs.c.id == attempts.c.job_id) & attempts.c.ended_at.is_(None)
-    return (
-        select(
-            jobs,
-            job_progress.c.progress,
-            attempts.c.started_at.label("attempt_started_at"),
-            attempts.c.gpus,
-            attempts.c.price_per_second,
-        )
-        .join(job_progress, job_progress.c.job_id == jobs.c.id)
-        .outerjoin(attempts, living)
+_WHOLE = (
+    select(
+        jobs,
+        job_progress.c.progress,
+        attempts.c.started_at.label("attempt_started_at"),
+        attempts.c.gpus,
+        attempts.c.price_per_second,
     )
+    .join(job_progress, job_progress.c.job_id == jobs.c.id)
+    .outerjoin(attempts, (jobs.c.id == attempts.c.job_id) & attempts.c.ended_at.is_(None))
+)
+# made once, as nearly all that people and programs look at is asked with them
+_ONE = _WHOLE.where(jobs.c.id == bindparam("asked"))
+_SOME = _WHOLE.where(jobs.c.id.in_(bindparam("asked", expanding=True)))
+_OWNER = select(jobs.c.project, jobs.c.kind).where(jobs.c.id == bindparam("asked"))
+_TAGS = (
+    select(job_tags)
+    .where(job_tags.c.job_id.in_(bindparam("asked", expanding=True)))
+    .order_by(job_tags.c.job_id, job_tags.c.position)
+)
 
 
 def _chosen(query: Select[Any], chosen: JobFilter) -> Select[Any]:
@@ -176,8 +203,7 @@ def _views(connection: Connection, rows: Sequence[Row[Any]], now: float, currenc
 
 def _tags(connection: Connection, job_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
-    wanted = select(job_tags).where(job_tags.c.job_id.in_(job_ids)).order_by(job_tags.c.job_id, job_tags.c.position)
-    for row in connection.execute(wanted) if job_ids else ():
+    for row in connection.execute(_TAGS, {"asked": job_ids}) if job_ids else ():
         found[row.job_id] = (*found.get(row.job_id, ()), row.tag)
     return found
 

@@ -12,10 +12,12 @@ from steep.server.store.ids import new_id
 from steep.server.store.job_views import (
     ALL_JOBS,
     JobFilter,
+    JobOwner,
     find_jobs,
     get_attempts,
     get_detail,
     get_job,
+    get_owner,
     get_spec,
 )
 from steep.server.store.paging import FIRST_PAGE, PageRequest
@@ -62,6 +64,15 @@ class Jobs:
         """
         with self._database.read() as connection:
             return get_job(connection, job_id, now, currency=self._currency)
+
+    def owner(self, job_id: str) -> JobOwner:
+        """Whose a job is, and of which kind: far less to read than all of it.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        with self._database.read() as connection:
+            return get_owner(connection, job_id)
 
     def detail(self, job_id: str, now: float) -> JobDetail:
         """One job with its spec and its attempts."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from steep.server.store.database import Database
 from steep.server.store.ids import hash_of, is_token, new_id, new_token
@@ -20,6 +20,9 @@ SHOWN_LETTERS = len(PREFIX) + 6
 HOUR_SECONDS = 3600
 ANSWER_SECONDS = 600.0
 """For so long a request whose answer was lost may be sent again to have it."""
+
+
+_BY_SECRET = select(keys).where(keys.c.hash == bindparam("hash_of_secret"))  # made once: each request asks
 
 
 class Keys:
@@ -77,7 +80,7 @@ class Keys:
         if not secret.startswith(PREFIX):
             return None
         with self._database.read() as connection:
-            row = connection.execute(select(keys).where(keys.c.hash == hash_of(secret))).one_or_none()
+            row = connection.execute(_BY_SECRET, {"hash_of_secret": hash_of(secret)}).one_or_none()
         if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
             return None
         return _view(row)
