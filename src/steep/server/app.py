@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import Lifespan
 
@@ -82,12 +82,11 @@ def routed_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         openapi_url=None,
         generate_unique_id_function=_operation_id,
     )
-    api = APIRouter(prefix=BASE)
-    for noun in NOUNS:
-        api.include_router(noun.router)
-    app.include_router(api)
-    app.include_router(openai)
+    # Probes first: what comes before a route is made ready with it when it is first asked for, and a start waits for that.
     app.include_router(probes.router)
+    for noun in NOUNS:
+        app.include_router(noun.router, prefix=BASE)
+    app.include_router(openai)
     return app
 
 

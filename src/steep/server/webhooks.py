@@ -11,12 +11,14 @@ import socket
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from functools import partial
-
-import httpx
+from typing import TYPE_CHECKING
 
 from steep import __version__
 from steep.corpus.addresses import is_public
 from steep.server.delivering import Undelivered
+
+if TYPE_CHECKING:
+    import httpx
 
 CONNECT_SECONDS = 5.0
 SILENCE_SECONDS = 10.0
@@ -26,6 +28,8 @@ _LATER = frozenset({408, 425, 429})  # of the answers that refuse, those that do
 
 def open_client() -> httpx.AsyncClient:
     """What posts. It knows nothing of proxies and passwords in the server's surroundings, and keeps no cookies between tries."""
+    import httpx
+
     return httpx.AsyncClient(
         timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
         follow_redirects=False,
@@ -57,6 +61,8 @@ async def post(
     Raises:
         Undelivered: it did not arrive, or is not allowed to go there.
     """
+    import httpx
+
     target = httpx.URL(url)
     last: httpx.TransportError | None = None
     for address in await _addresses(target, private_too, lookups):

@@ -56,6 +56,7 @@ class StoppableServer(uvicorn.Server):
         usual time: a request gives its turn away some twenty times, and a busy loop would keep each of them for 5 ms.
         """
         gc.freeze()
+        gc.enable()  # see `__main__.py`
         sys.setswitchinterval(SWITCH_SECONDS)
         super().run(sockets)
 

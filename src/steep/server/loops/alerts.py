@@ -11,8 +11,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-
-import httpx
+from typing import TYPE_CHECKING
 
 from steep.client.signatures import sign
 from steep.server.delivering import Undelivered, next_try_at, notification_of
@@ -22,6 +21,9 @@ from steep.server.store.outbox import Delivery
 from steep.server.webhooks import open_client, post
 from steep.spec.alerts import DELIVERY_HEADER, EVENT_HEADER, SIGNATURE_HEADER
 from steep.spec.errors import DamagedArtifact, NotFound, ServerUnavailable
+
+if TYPE_CHECKING:
+    import httpx
 
 log = logging.getLogger(__name__)
 
