@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from steep.corpus import addresses
+from steep.corpus import addresses, remote
 from steep.corpus.addresses import PUBLIC_ONLY
 from steep.corpus.remote import list_remote
 from steep.spec.errors import InvalidCorpus
@@ -68,6 +69,23 @@ def outside(inside: Site) -> Iterator[Site]:
     site.server_close()
 
 
+@pytest.fixture
+def ftp() -> Iterator[socket.socket]:
+    """Where another service of the server's own network listens."""
+    with socket.create_server(("127.0.0.2", 0)) as listening:
+        listening.settimeout(0.2)
+        yield listening
+
+
+@pytest.fixture
+def leading_to_ftp(ftp: socket.socket) -> Iterator[Site]:
+    """A site that leads there."""
+    site = Site("127.0.0.1", f"ftp://127.0.0.2:{ftp.getsockname()[1]}/tea.txt")
+    yield site
+    site.shutdown()
+    site.server_close()
+
+
 def read(url: str) -> int:
     return list_remote(Source(path=url))[0][1]
 
@@ -89,6 +107,19 @@ def test_an_answer_cannot_lead_to_one(inside: Site, outside: Site, monkeypatch: 
     assert (len(outside.asked), len(inside.asked)) == (2, 1)
 
 
+def test_an_answer_cannot_lead_to_what_is_no_web_server(
+    leading_to_ftp: Site, ftp: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing looks at the addresses of other schemes."""
+    monkeypatch.setenv(PUBLIC_ONLY, "1")
+    monkeypatch.setattr(addresses, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(remote, "_TIMEOUT_SECONDS", 0.5)
+    with pytest.raises(InvalidCorpus, match="unknown url type: ftp"):
+        read(leading_to_ftp.url)
+    with pytest.raises(TimeoutError):
+        ftp.accept()
+
+
 def test_a_name_is_looked_at_where_it_leads_now(inside: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it meant when the job was taken."""
     monkeypatch.setenv(PUBLIC_ONLY, "1")
@@ -101,3 +132,14 @@ def test_a_proxy_of_the_environment_guards_instead(inside: Site, monkeypatch: py
     monkeypatch.setenv("http_proxy", inside.url.removesuffix("/tea.txt"))
     assert read("http://example.org/tea.txt") == 3
     assert inside.asked == ["http://example.org/tea.txt"]
+
+
+def test_its_other_ports_are_not_trusted(inside: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is the proxy itself, where a request does not go through it."""
+    monkeypatch.setenv(PUBLIC_ONLY, "1")
+    monkeypatch.setenv("no_proxy", "127.0.0.2")
+    for port in (1, inside.server_port):
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.2:{port}")
+        with pytest.raises(InvalidCorpus, match=r"127\.0\.0\.2, which is no public address"):
+            read(inside.url)
+    assert inside.asked == []

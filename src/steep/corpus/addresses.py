@@ -13,7 +13,6 @@ import socket
 import ssl
 import urllib.request
 from typing import Any
-from urllib.parse import urlsplit
 
 PUBLIC_ONLY = "STEEP_PUBLIC_ADDRESSES_ONLY"
 """Variable of a worker's environment: it reads URLs at public addresses and no others."""
@@ -39,21 +38,43 @@ def open_url(request: urllib.request.Request, timeout_seconds: float) -> Any:
     """
     if not os.environ.get(PUBLIC_ONLY):
         return urllib.request.urlopen(request, timeout=timeout_seconds)
-    return urllib.request.build_opener(_PublicHTTP, _PublicHTTPS).open(request, timeout=timeout_seconds)
+    return _public_opener().open(request, timeout=timeout_seconds)
+
+
+def _public_opener() -> urllib.request.OpenerDirector:
+    """Knows http and https alone: `build_opener` follows answers to ftp too, where nothing looks at addresses."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        _PublicHTTP(),
+        _PublicHTTPS(),
+        urllib.request.HTTPRedirectHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.UnknownHandler(),
+    ):
+        opener.add_handler(handler)
+    return opener
 
 
 class _PublicHTTP(urllib.request.HTTPHandler):
     def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_public(http.client.HTTPConnection), request)
+        return self.do_open(_public(http.client.HTTPConnection, request), request)
 
 
 class _PublicHTTPS(urllib.request.HTTPSHandler):
     def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_public(http.client.HTTPSConnection), request, context=ssl.create_default_context())
+        kind = _public(http.client.HTTPSConnection, request)
+        return self.do_open(kind, request, context=ssl.create_default_context())
 
 
-def _public(kind: type[http.client.HTTPConnection]) -> Any:
-    """Makes connections of a kind that reach public addresses alone."""
+def _public(kind: type[http.client.HTTPConnection], request: urllib.request.Request) -> Any:
+    """Makes connections of a kind that reach public addresses alone.
+
+    A request that goes through a proxy of this machine's environment is left to it: the proxy guards instead.
+    """
+    if request.has_proxy() or request._tunnel_host:  # type: ignore[attr-defined] # https goes through a tunnel
+        return kind
 
     def make(host: str, **options: Any) -> http.client.HTTPConnection:
         connection = kind(host, **options)
@@ -64,10 +85,8 @@ def _public(kind: type[http.client.HTTPConnection]) -> Any:
 
 
 def _connect(address: tuple[str, int], timeout: Any = None, source_address: Any = None) -> socket.socket:
-    """A connection to the very address that was looked at. A proxy of this machine's environment is trusted: it guards instead."""
+    """A connection to the very address that was looked at."""
     host, port = address
-    if host in {urlsplit(proxy).hostname for proxy in urllib.request.getproxies().values()}:
-        return socket.create_connection(address, timeout, source_address)
     found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     for one in found:
         if not is_public(one):
