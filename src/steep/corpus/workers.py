@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import threading
@@ -59,19 +60,13 @@ class Workers:
             return
         pool = self._started()
         pending: deque[Future[R]] = deque()
-        try:
+        with _ended_processes_are_told_of():
             for task in tasks:
                 pending.append(pool.submit(function, task))
                 if len(pending) >= _AHEAD * self.num_workers:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
-        except BrokenProcessPool as error:
-            raise SteepError(
-                "a process that worked on the corpus was ended from outside, most likely because memory ran out",
-                where="prepare",
-                cure="Free some memory and run the same command again; it goes on where it was.",
-            ) from error
 
     def warm(self, function: Callable[[T], object], task: T, size_bytes: float) -> None:
         """Start the processes while this one still gets ready, each with this task; how it ends is nobody's concern.
@@ -80,22 +75,49 @@ class Workers:
             function: what each will need anyway, such as loading something.
             task: what to do it with.
             size_bytes: how much text there will be to work on; for a little none is started.
+
+        Raises:
+            SteepError: the system ended one of the processes.
         """
         if self.are_worth(size_bytes):
-            for _ in range(self.num_workers):
-                self._started().submit(function, task)
+            with _ended_processes_are_told_of():
+                for _ in range(self.num_workers):
+                    self._started().submit(function, task)
 
     def start(self, function: Callable[[T], R], task: T) -> Callable[[], R]:
-        """Start one task beside all others, where processes run already; returns how to get its result."""
+        """Start one task beside all others, where processes run already; returns how to get its result.
+
+        Raises:
+            SteepError: the system ended one of the processes; here, or where the result is asked for.
+        """
         if self._pool is None:
             return partial(function, task)
-        return self._pool.submit(function, task).result
+        with _ended_processes_are_told_of():
+            future = self._pool.submit(function, task)
+
+        def result() -> R:
+            with _ended_processes_are_told_of():
+                return future.result()
+
+        return result
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")  # a fork would inherit threads that hold locks
             self._pool = ProcessPoolExecutor(self.num_workers, mp_context=context, initializer=_end_with_parent)
         return self._pool
+
+
+@contextlib.contextmanager
+def _ended_processes_are_told_of() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise SteepError(
+            "a process that worked on the corpus was ended from outside, most likely because memory ran out",
+            where="prepare",
+            cure="Free some memory and run the same command again; it goes on where it was.",
+        ) from error
 
 
 def _num_cores() -> int:
