@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Progress = Callable[[str, float, float | None], None]
 PART_TOKENS = 40_000
 HOLDOUT_PARTS = 1
+PARTS_AT_ONCE = {"cuda": 8}
+"""A GPU takes as long for a few documents as for hundreds, so it writes several parts together; others write one by one."""
 MAX_REPLAY_TOKENS = 8_000_000
 REPLAY_EPOCHS = 2.0
 SELF = "self"
@@ -111,23 +113,25 @@ class SelfSampler:
     def _parts(self, replay_tokens: int) -> list[Path]:
         """Files of sampled text in the cache: those of the hold-out, then those of as much replay."""
         num_parts = HOLDOUT_PARTS + -(-replay_tokens // PART_TOKENS)
+        at_once = PARTS_AT_ONCE.get(self.model.device.type, 1)
+        last = num_parts * PART_TOKENS
 
         def tell(tokens: float) -> None:
-            self.progress("tokens sampled from the base", tokens, num_parts * PART_TOKENS)
+            self.progress("tokens sampled from the base", min(tokens, last), last)
 
         def telling_from(before: int) -> Progress:
             return lambda what, done, total: tell(before + done)
 
         cache = cache_directory() / "self" / self.weights
-        for part in range(num_parts):
-            path = cache / f"part-{part:05d}.json"
-            tell(part * PART_TOKENS)
-            if path.exists():
+        for first in range(0, num_parts, at_once):
+            paths = [cache / f"part-{part:05d}.json" for part in range(first, first + at_once)]
+            tell(first * PART_TOKENS)
+            if all(path.exists() for path in paths[: num_parts - first]):
                 continue
             if reason := self.should_stop():
                 raise Stopped(f"stopped while sampling: {reason}", cure="Run the same command to go on.")
-            _write_part(self.model, self.tokenizer, path, part, telling_from(part * PART_TOKENS))
-        tell(num_parts * PART_TOKENS)
+            _write_parts(self.model, self.tokenizer, paths, first, telling_from(first * PART_TOKENS))
+        tell(last)
         return [cache / f"part-{part:05d}.json" for part in range(num_parts)]
 
 
@@ -138,11 +142,13 @@ def open_self(directory: Path) -> SelfText:
     return SelfText(TokenDataset(directory / "holdout"), TokenDataset(train) if has_train else None)
 
 
-def _write_part(model: PreTrainedModel, tokenizer: str, path: Path, seed: int, progress: Progress) -> None:
+def _write_parts(model: PreTrainedModel, tokenizer: str, paths: list[Path], seed: int, progress: Progress) -> None:
     from steep.model.generate import sample_texts
 
-    texts = list(sample_texts(model, tokenizer, num_tokens=PART_TOKENS, seed=seed, progress=progress))
-    write_atomic(path, json.dumps(texts))
+    wanted = len(paths) * PART_TOKENS
+    texts = list(sample_texts(model, tokenizer, num_tokens=wanted, seed=seed, progress=progress))
+    for number, path in enumerate(paths):
+        write_atomic(path, json.dumps(texts[number :: len(paths)]))
 
 
 def _documents(parts: list[Path], *, pieces: bool) -> Iterator[Document]:
