@@ -15,7 +15,8 @@ import torch
 from steep.model import continuations
 from steep.model.vocabulary import Vocabulary
 from steep.spec.completions import SAID, Done, Forget, Piece, Ready, Refused, Said, Write
-from steep.spec.errors import InvalidInput, InvalidModel, ServerUnavailable
+from steep.spec.errors import EXIT_FAILED, InvalidInput, InvalidModel, ServerUnavailable
+from steep.worker.completions import Orders
 from steep.worker.completions_text import Reading, Row
 from steep.worker.completions_writer import Writer, load_directory
 
@@ -224,3 +225,27 @@ def test_the_process_takes_orders_forgets_them_and_ends_with_whoever_began_it(pr
     assert process.stdin is not None
     process.stdin.close()
     assert process.wait(10) == 0  # in the middle of an order
+
+
+def test_the_process_ends_when_it_does_not_understand_what_it_is_told(process: subprocess.Popen[bytes]) -> None:
+    """Nothing would be listened to any more, and it would keep its model for ever."""
+    assert isinstance(hear(process), Ready)
+    assert process.stdin is not None
+    process.stdin.write(b"what?\n")
+    process.stdin.flush()
+    assert process.wait(timeout=10) == EXIT_FAILED
+
+
+def test_what_is_forgotten_after_its_end_is_remembered_no_longer() -> None:
+    orders = Orders()
+    for number in (1, 2):
+        orders.take(Write(order=number, prompts=(PROMPT,), max_tokens=1).model_dump_json().encode())
+    orders.take(Forget(order=2).model_dump_json().encode())
+    taken = iter(orders)
+    assert next(taken).order == 1
+    assert orders.is_wanted(1)
+    orders.take(Write(order=3, prompts=(PROMPT,), max_tokens=1).model_dump_json().encode())
+    assert next(taken).order == 3
+    orders.take(Forget(order=1).model_dump_json().encode())
+    assert [orders.is_wanted(number) for number in (1, 2, 3)] == [False, False, True]
+    assert orders._wanted == {3}

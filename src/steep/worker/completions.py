@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from steep.spec.completions import TOLD, Forget, Ready, Refused, Write
-from steep.spec.errors import EXIT_DONE, SteepError
+from steep.spec.errors import EXIT_DONE, EXIT_FAILED, SteepError
 from steep.worker.completions_writer import load_checkpoint, load_directory
 
 if TYPE_CHECKING:
@@ -62,28 +62,39 @@ class Orders:
 
     def __init__(self) -> None:
         self._waiting: queue.Queue[Write] = queue.Queue()
-        self._forgotten: set[int] = set()
+        self._wanted: set[int] = set()
 
     def __iter__(self) -> Iterator[Write]:
         while True:
             order = self._waiting.get()
             if self.is_wanted(order.order):
                 yield order
-            self._forgotten.discard(order.order)
+            self._wanted.discard(order.order)
 
     def is_wanted(self, order: int) -> bool:
         """Whether somebody still waits for it."""
-        return order not in self._forgotten
+        return order in self._wanted
+
+    def take(self, line: bytes) -> None:
+        """Take in one line. Raises ValidationError when it is nothing that can be told."""
+        told = TOLD.validate_json(line)
+        if isinstance(told, Forget):
+            self._wanted.discard(told.order)
+        else:
+            self._wanted.add(told.order)
+            self._waiting.put(told)
 
     def listen(self, lines: BinaryIO) -> None:
-        """Take in what comes, until nothing more can: then the process ends, whatever it is doing."""
-        for line in lines:
-            told = TOLD.validate_json(line)
-            if isinstance(told, Forget):
-                self._forgotten.add(told.order)
-            else:
-                self._waiting.put(told)
-        os._exit(EXIT_DONE)  # nothing is written anywhere, so there is nothing to leave in order
+        """Take in what comes, until nothing more can: then the process ends, whatever it is doing, as nobody could end it."""
+        exit_code = EXIT_FAILED
+        try:
+            for line in lines:
+                self.take(line)
+            exit_code = EXIT_DONE
+        except Exception:  # noqa: BLE001 - whatever it is, it is told of before the process ends
+            traceback.print_exc()
+        finally:
+            os._exit(exit_code)  # nothing is written anywhere, so there is nothing to leave in order
 
 
 def _own_output() -> BinaryIO:
