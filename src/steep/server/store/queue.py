@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, func, select, update
+from sqlalchemy import Connection, Executable, Row, and_, bindparam, func, select, update
 
 from steep.server.placement import Wait
 from steep.server.store.database import Database, Transaction
@@ -127,31 +127,43 @@ def _write_waits(transaction: Transaction, waits: Sequence[Wait]) -> int:
 _AS_JOB: Callable[[tuple[Any, ...]], WaitingJob] = partial(tuple.__new__, WaitingJob)  # `_make`, at a third of its time
 
 
-def _waiting(connection: Connection) -> list[WaitingJob]:
-    """Rows as the driver gives them, since there may be thousands: these columns are the same in the database and here."""
-    queued = and_(jobs.c.state == str(State.QUEUED), jobs.c.reason.not_in(map(str, HOLDS)))
-    found = connection.execute(select(*(jobs.c[name] for name in WaitingJob._fields)).where(queued))
+def _plain(connection: Connection, query: Executable) -> Sequence[Any]:
+    """Rows as the driver gives them, since there may be thousands: of columns that are the same in the database and here."""
+    found = connection.execute(query)
     assert found.cursor is not None
-    return list(map(_AS_JOB, found.cursor.fetchall()))
+    return found.cursor.fetchall()
+
+
+_QUEUED = select(*(jobs.c[name] for name in WaitingJob._fields)).where(
+    jobs.c.state == str(State.QUEUED), jobs.c.reason.not_in(tuple(map(str, HOLDS)))
+)
+_LENT = select(device_leases.c.job_id, device_leases.c.backend, device_leases.c.device_id)
+_LIVING = (
+    select(jobs.c.id, jobs.c.project, jobs.c.priority, attempts.c.gpus, attempts.c.started_at, attempts.c.state)
+    .join(attempts, attempts.c.job_id == jobs.c.id)
+    .where(attempts.c.ended_at.is_(None))
+)
+
+
+def _waiting(connection: Connection) -> list[WaitingJob]:
+    return list(map(_AS_JOB, _plain(connection, _QUEUED)))
 
 
 def _running(connection: Connection) -> list[RunningJob]:
     devices: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for row in connection.execute(select(device_leases.c.job_id, device_leases.c.backend, device_leases.c.device_id)):
-        devices[row.job_id].append((row.backend, row.device_id))
-    columns = (jobs.c.id, jobs.c.project, jobs.c.priority, attempts.c.gpus, attempts.c.started_at, attempts.c.state)
-    living: Any = select(*columns).join(attempts, attempts.c.job_id == jobs.c.id).where(attempts.c.ended_at.is_(None))
+    for job_id, backend, device_id in _plain(connection, _LENT):
+        devices[job_id].append((backend, device_id))
     return [
         RunningJob(
-            id=row.id,
-            project=row.project,
-            priority=row.priority,
-            devices=tuple(sorted(devices[row.id])),
-            gpus=row.gpus,
-            started_at=row.started_at,
-            stopping=State(row.state) is State.STOPPING,
+            id=job_id,
+            project=project,
+            priority=priority,
+            devices=tuple(sorted(devices[job_id])),
+            gpus=gpus,
+            started_at=started_at,
+            stopping=state == State.STOPPING,
         )
-        for row in connection.execute(living)
+        for job_id, project, priority, gpus, started_at, state in _plain(connection, _LIVING)
     ]
 
 
