@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from steep.artifacts.tokens import TokenDataset
 from steep.corpus import shards
 from steep.corpus.document import make_document
-from steep.corpus.tokenize import CorpusTokenizer, batched, require_model_fits, write_token_dataset
+from steep.corpus.tokenize import CorpusTokenizer, batched, write_token_dataset
 from steep.corpus.vocabulary import train_tokenizer
 from steep.spec.errors import DamagedArtifact, InvalidModel
 
@@ -160,13 +160,6 @@ def test_a_bad_tokenizer_is_named(files, words, plain, tmp_path):
     with pytest.raises(InvalidModel, match=words) as refused:
         CorpusTokenizer.load(str(tmp_path))
     assert refused.value.cure
-
-
-def test_a_tokenizer_larger_than_the_model_is_refused(plain):
-    tokenizer = CorpusTokenizer.load(str(plain))
-    require_model_fits(tokenizer, 400, "model")
-    with pytest.raises(InvalidModel, match="400 ids but its embedding only 399 rows"):
-        require_model_fits(tokenizer, 399, "model")
 
 
 def test_batches_keep_the_order_and_their_size():

@@ -18,7 +18,6 @@ from steep.artifacts.tokens import TokenDatasetInfo
 from steep.corpus.document import Document, text_bytes
 from steep.corpus.shards import TokenDatasetWriter, frame
 from steep.corpus.tokenizer_files import TokenizerFiles, find_tokenizer
-from steep.spec.errors import InvalidModel
 
 Encoded = npt.NDArray[np.uint32]
 Engine = Literal["gigatoken", "tokenizers"]
@@ -157,17 +156,3 @@ def _special_samples(special: list[str]) -> list[str]:
         "don't 12345",
     ]
     return plain + [form.format(token) for token in special for form in ("{0}", "a{0}b", " {0} ", "{0}{0}\n", "1 {0}.")]
-
-
-def require_model_fits(tokenizer: CorpusTokenizer, vocab_size: int, model: str) -> None:
-    """Refuse a tokenizer with ids that the model has no embedding for.
-
-    Raises:
-        InvalidModel: an id of the tokenizer is outside the model's vocabulary.
-    """
-    if tokenizer.vocab_size > vocab_size:
-        raise InvalidModel(
-            f"its tokenizer has {tokenizer.vocab_size} ids but its embedding only {vocab_size} rows",
-            where=model,
-            cure="Use the tokenizer that the model was trained with.",
-        )

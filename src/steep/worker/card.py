@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from steep import __version__
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.lineage import Lineage
 from steep.model.card import CardFacts, CardSource
+from steep.model.files import named_license
 from steep.spec.results import Results, Score
 from steep.worker.context import Context
 from steep.worker.fingerprints import data_order
@@ -32,7 +30,7 @@ def card_facts(context: Context, results: Results, row: Score, *, charts: Sequen
         row=row,
         sources=_sources(context),
         recipe=[(one.field, one.value, one.reason) for one in context.recipe.explain()],
-        base_license=None if model is None else _license(Path(model)),
+        base_license=None if model is None else named_license(Path(model)),
         tags=context.spec.tags,
         charts=[(name, CHART_CAPTIONS.get(Path(name).stem, Path(name).stem)) for name in charts],
         lineage=_lineage(context, row),
@@ -59,22 +57,6 @@ def _sources(context: Context) -> list[CardSource]:
         )
         for name, dataset in datasets.items()
     ]
-
-
-def _license(base: Path) -> str | None:
-    """What the head of the base's own card names."""
-    card = base / "README.md"
-    if not card.is_file():
-        return None
-    text = card.read_text(encoding="utf-8", errors="replace")
-    if not text.startswith("---"):
-        return None
-    try:
-        head: Any = yaml.safe_load(text.split("---", 2)[1])
-    except yaml.YAMLError:
-        return None
-    named = head.get("license") if isinstance(head, dict) else None
-    return named if isinstance(named, str) else None
 
 
 def _lineage(context: Context, row: Score) -> list[str]:
