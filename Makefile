@@ -56,7 +56,7 @@ clean:
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 2; }
 
 .venv/.installed: pyproject.toml constraints.txt scripts/install.sh | .venv/bin/python
-	sh scripts/install.sh .
+	sh scripts/install.sh '.[server]'
 	@touch $@
 
 .venv/.installed-dev: pyproject.toml constraints.txt scripts/install.sh | .venv/bin/python

@@ -104,6 +104,21 @@ TINY = {
 # -------------------------------------------------------------------------------------------------------- the server
 
 
+@pytest.mark.parametrize("command", ["up", "serve"])
+def test_a_server_that_cannot_be_is_told_of_with_its_cure(tmp_path: Path, command: str) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['fastapi'] = None\n")  # as if not installed
+    done = subprocess.run(
+        [STEEP, command], cwd=tmp_path / "home", env={**environment(tmp_path), "PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "a server needs fastapi, which is not installed" in done.stderr
+    assert "[server]'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "data").glob("**/server.json"))
+
+
 def test_a_second_up_finds_the_first(home, answer, call):
     facts = answer("up")
     assert facts["started"] is False

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from steep.cli.service.process import absent_packages
 from steep.spec.errors import SteepError
 from steep.spec.extras import CHECKOUT, install_extra
 from steep.spec.units import format_bytes
@@ -99,8 +100,7 @@ def _installed(name: str) -> str | None:
 
 
 def _server_extra() -> Finding:
-    absent = [name for name in ("fastapi", "uvicorn", "sqlalchemy") if find_spec(name) is None]
-    if absent:
+    if absent := absent_packages():
         cure = f"Only to run a server here. {install_extra('server')}"
         return Finding("server extra", "warning", f"not installed ({', '.join(absent)})", cure)
     return Finding("server extra", "ok", "installed")

@@ -16,15 +16,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from steep.spec.errors import InvalidInput, RunBusy, ServerUnavailable, SteepError
+from steep.spec.extras import install_extra
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.05
 LOG_LINES = 15
 SERVER = (sys.executable, "-m", "steep.server")
+PACKAGES = ("fastapi", "uvicorn", "sqlalchemy", "alembic", "cryptography")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,22 @@ def require_free_port(host: str, port: int) -> None:
             where="--port",
             cure=f"Give another one, such as --port {port + 1}; or stop what listens there.",
         ) from error
+
+
+def absent_packages() -> list[str]:
+    """Of the packages that a server needs and nothing else does, those that are not installed."""
+    return [name for name in PACKAGES if find_spec(name) is None]
+
+
+def require_packages() -> None:
+    """Say how to install what a server needs.
+
+    Raises:
+        InvalidInput: some of it is absent.
+    """
+    if absent := absent_packages():
+        what = f"a server needs {', '.join(absent)}, which {'is' if len(absent) == 1 else 'are'} not installed"
+        raise InvalidInput(what, where="server", cure=install_extra("server"))
 
 
 def start_server(data: Path, address: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:

@@ -46,6 +46,7 @@ def up(
     if there is not None:
         _tell(place, there.address, fresh=False, json=json)
         return
+    process.require_packages()
     address = f"http://{HOST}:{port}"
     with process.starting(place):
         process.require_free_port(HOST, port)
@@ -172,8 +173,9 @@ def serve(
     import os
 
     from steep.cli.paths import default_data
-    from steep.cli.service.process import SERVER, record_server, require_free_port, starting
+    from steep.cli.service.process import SERVER, record_server, require_free_port, require_packages, starting
 
+    require_packages()
     place = (data or default_data()).absolute()
     with starting(place):
         require_free_port(host, port)
