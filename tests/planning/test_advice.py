@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from steep.planning.advice import Advice, CorpusShape, advise, describe_texts, has_pair_fields, is_instruct
+from steep.planning.advice import Advice, CorpusShape, advise, describe_texts, is_instruct
 from steep.planning.disk import check_disk, estimate_disk
 from steep.planning.facts import Facts
 from steep.planning.recipe import derive
@@ -105,13 +105,11 @@ def test_instruct_bases_are_known_by_template_or_name(tmp_path: Path) -> None:
     assert not is_instruct("/models/chat/plain-1B", {"eos_token": "</s>"})
 
 
-def test_pairs_are_known_by_marks_and_fields() -> None:
+def test_pairs_are_known_by_marks() -> None:
     chats = ["<|im_start|>user\nhello", "### Instruction: add\n### Response: 2"]
     assert describe_texts(chats).instruction_share == 1
     assert describe_texts([*chats, "A chapter.", "Another."]).instruction_share == 0.5
     assert describe_texts([]).instruction_share == 0
-    assert has_pair_fields(["id", "Instruction", "output"])
-    assert not has_pair_fields(["id", "text", "question"])
 
 
 def test_disk_counts_checkpoints_and_export() -> None:

@@ -40,7 +40,7 @@ def test_activations_of_a_block_match_what_autograd_saves() -> None:
     assert parts.activations == pytest.approx(88.4e6, rel=0.1)
 
 
-@pytest.mark.parametrize("memory", [3 * 10**9, 4 * 10**9, 6 * 10**9, 12 * 10**9, 48 * 10**9])
+@pytest.mark.parametrize("memory", [4 * 10**9, 5 * 10**9, 6 * 10**9, 12 * 10**9, 48 * 10**9])
 def test_the_plan_fits_and_is_the_largest(memory: int) -> None:
     known = facts(memory_bytes=memory, device="cuda")
     plan = plan_memory(known, sequence_tokens=2048, sequences_per_step=32, precision="bf16")

@@ -77,7 +77,7 @@ def test_given_values_win_and_say_so() -> None:
     recipe = derive(spec(training=training, replay={"share": "5%"}, checkpoints={"every": "50k tokens"}), facts())
     assert (recipe.total_steps, recipe.sequence_tokens, recipe.sequences_per_step) == (500, 128, 8)
     assert (recipe.peak_rate, recipe.warmup_steps, recipe.decay_steps, recipe.average_steps) == (2e-4, 25, 50, 50)
-    assert (recipe.microbatch_sequences, recipe.accumulation, recipe.replay_share) == (2, 4, 0.05)
+    assert (recipe.microbatch_sequences, recipe.sequences_per_step, recipe.replay_share) == (2, 8, 0.05)
     assert recipe.checkpoint_every_steps == 49
     for field in ("total_steps", "sequence_tokens", "global_batch_tokens", "learning_rate", "replay_share"):
         assert reason(recipe, field).startswith("as given")

@@ -64,3 +64,56 @@ def test_freed_memory_is_kept() -> None:
         for how in ("keep", "default")
     }
     assert found["keep"] * 10 < found["default"], found
+
+
+TRAINED = """
+import gc, sys
+import numpy as np, torch
+from transformers import LlamaConfig, LlamaForCausalLM
+from steep.model.attention import register
+from steep.model.batch import pack
+from steep.model.loss import LanguageModelLoss
+from steep.planning.facts import Facts
+from steep.planning.memory import estimate
+from steep.train.memory import peak_bytes
+from steep.train.mesh import device_mesh, shard
+from steep.train.optimizer import apply_update, make_optimizer
+
+name, (hidden, inner, layers) = sys.argv[1], map(int, sys.argv[2:])
+torch.set_num_threads(1)
+config = LlamaConfig(vocab_size=512, hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers,
+                     num_attention_heads=8, num_key_value_heads=8, tie_word_embeddings=True)
+ids = np.arange(1, 33)
+with device_mesh(torch.device("cpu")) as mesh:
+    model = LlamaForCausalLM._from_config(config, attn_implementation=register())
+    parameters = model.num_parameters()
+    before = int(open("/proc/self/status").read().partition("VmRSS:")[2].split()[0]) * 1024 - 4 * parameters
+    loss = shard(LanguageModelLoss(model), mesh, torch.bfloat16 if name == "bf16" else torch.float32)
+    optimizer = make_optimizer(loss, betas=(0.9, 0.95), weight_decay=0.1)
+    for _ in range(3):
+        nats, _ = loss(pack([(ids, ids)]))
+        nats.backward()
+        apply_update(optimizer, rate=1e-4, gradient_scale=1.0)
+        optimizer.zero_grad(set_to_none=True)
+facts = Facts(parameters=parameters, hidden_size=hidden, intermediate_size=inner, num_layers=layers, vocab_size=512,
+              context_tokens=512, train_tokens=10**6, memory_bytes=10**11)
+plan = estimate(facts, microbatch_tokens=32, precision=name, activation_checkpointing=False)
+print(peak_bytes(torch.device("cpu")) - before, plan.total)
+"""
+
+
+def trained(precision: str, *shape: int) -> tuple[int, int]:
+    """Bytes that training took at most, and bytes that were planned."""
+    command = [sys.executable, "-c", TRAINED, precision, *map(str, shape)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
+    used, planned = map(int, done.stdout.split())
+    return used, planned
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_takes_what_was_planned(precision: str) -> None:
+    """Of a larger model and a smaller one, so that what libraries take does not count."""
+    (large, plan_of_large), (small, plan_of_small) = trained(precision, 768, 2048, 8), trained(precision, 256, 688, 8)
+    assert 0.75 < (large - small) / (plan_of_large - plan_of_small) < 1.13  # plans leave a tenth free

@@ -79,11 +79,14 @@ def updated(net: nn.Module) -> list[torch.Tensor]:
     return [each.full_tensor() if isinstance(each, DTensor) else each.clone() for each in whole]
 
 
-def test_updates_are_those_of_a_plain_model() -> None:
+def test_one_process_in_fp32_holds_each_weight_once() -> None:
     with device_mesh(CPU) as mesh:
-        found = updated(shard(make_net(), mesh, torch.float32))
-    for one, other in zip(found, updated(make_net()), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+        net = make_net()
+        weights = list(net.parameters())
+        assert all(
+            one is other for one, other in zip(shard(net, mesh, torch.float32).parameters(), weights, strict=True)
+        )
+        assert all(isinstance(weight, DTensor) for weight in shard(make_net(), mesh, torch.bfloat16).parameters())
 
 
 def update_in_one_of_two(rank: int, port: int, out: str) -> None:
@@ -116,7 +119,7 @@ def test_an_update_is_arithmetic_on_plain_tensors(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(module, "adam", recording)
     with device_mesh(CPU) as mesh:
-        net = shard(make_net(), mesh, torch.float32)
+        net = shard(make_net(), mesh, torch.bfloat16)
         assert all(isinstance(parameter, DTensor) for parameter in net.parameters())
         updated(net)
     assert kinds

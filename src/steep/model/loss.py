@@ -17,14 +17,10 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from steep.model.batch import IGNORED, Batch
+from steep.spec import losschunks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-CHUNK_ELEMENTS = {"cpu": 16 * 2**20, "cuda": 128 * 2**20}
-"""Logits of one chunk: few enough to stay in a CPU's cache, many enough for a large GPU."""
-
-_MIN_CHUNK_TOKENS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +124,7 @@ def linear_cross_entropy(
         A scalar: fp32, or fp64 where the inputs are.
     """
     if chunk_tokens is None:
-        budget = CHUNK_ELEMENTS.get(hidden.device.type, CHUNK_ELEMENTS["cpu"])
-        chunk_tokens = max(_MIN_CHUNK_TOKENS, budget // len(head.weight))
+        chunk_tokens = losschunks.chunk_tokens(hidden.device.type, len(head.weight))
     return _LinearCrossEntropy.apply(hidden, head.weight, head.bias, labels, head, lesson, chunk_tokens)
 
 

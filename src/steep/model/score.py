@@ -23,7 +23,8 @@ from steep.artifacts.pieces import cut_pieces
 from steep.artifacts.tokens import TokenDataset
 from steep.model.attention import NAME
 from steep.model.batch import IGNORED, pack
-from steep.model.loss import CHUNK_ELEMENTS, Head, head_of, hidden_states
+from steep.model.loss import Head, head_of, hidden_states
+from steep.spec.losschunks import chunk_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -213,10 +214,9 @@ def _padded(rows: list[Tensor]) -> Tensor:
 
 def _cost(hidden: Tensor, head: Head, labels: Tensor) -> Tensor:
     """Nats of labels that count, a chunk of tokens at a time, so that the logits of all never exist."""
-    budget = CHUNK_ELEMENTS.get(hidden.device.type, CHUNK_ELEMENTS["cpu"])
-    chunk_tokens = max(1, budget // len(head.weight))
+    size = chunk_tokens(hidden.device.type, len(head.weight))
     nats = torch.zeros((), dtype=torch.float64, device=hidden.device)
-    for rows, goals in zip(hidden.split(chunk_tokens), labels.split(chunk_tokens), strict=True):
+    for rows, goals in zip(hidden.split(size), labels.split(size), strict=True):
         logits = head.logits(rows).float()
         costs = logits.logsumexp(-1) - logits.gather(1, goals.clamp(min=0)[:, None])[:, 0]
         nats += costs[goals != IGNORED].sum(dtype=torch.float64)

@@ -27,10 +27,6 @@ LOW_BYTES_PER_TOKEN = 2.7  # English is near 4 with a tokenizer that fits; 1.5 x
 HIGH_RATE_FACTOR = 3.0
 PAIRED_SHARE = 0.5
 INSTRUCT_NAMES = ("instruct", "chat", "-it", "-sft", "-dpo", "-rlhf")
-PAIR_FIELDS = (
-    {"instruction", "output"}, {"instruction", "response"}, {"prompt", "completion"}, {"prompt", "response"},
-    {"question", "answer"}, {"messages"}, {"conversations"}, {"chosen", "rejected"},
-)  # fmt: skip
 PAIR_MARKERS = (
     "### Instruction",
     "### Response",
@@ -65,12 +61,6 @@ def describe_texts(texts: Iterable[str]) -> CorpusShape:
         num_texts += 1
         num_marked += any(marker in text for marker in PAIR_MARKERS)
     return CorpusShape(instruction_share=num_marked / num_texts if num_texts else 0.0)
-
-
-def has_pair_fields(fields: Iterable[str]) -> bool:
-    """Whether the columns of a structured file are those of instruction-response pairs rather than of text."""
-    names = {field.lower() for field in fields}
-    return any(pair <= names for pair in PAIR_FIELDS)
 
 
 def is_instruct(model: str, tokenizer_config: Mapping[str, object]) -> bool:

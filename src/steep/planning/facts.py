@@ -27,6 +27,7 @@ class Facts(BaseModel):
     domain_bpb: float | None = Field(None, description="The base on the domain hold-out, bits per byte.")
     general_bpb: float | None = Field(None, description="The base on general text, bits per byte.")
     device: Device = "cpu"
+    has_bf16: bool = Field(True, description="Whether a GPU computes in bf16 natively.")
     memory_bytes: int = Field(gt=0, description="Memory that training may use on its device.")
     tokens_per_second: float | None = Field(None, gt=0, description="Measured training speed, for budgets in time.")
 

@@ -1,7 +1,7 @@
 """How much memory training takes, part by part, and the largest microbatch that fits.
 
 The activation counts are those of a transformer block with a gated MLP and an attention kernel that keeps no score matrix;
-the loss never holds more than one chunk of logits.
+the loss never holds more than one chunk of logits, and the gradient of the head.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Literal
 from steep.planning.facts import Facts
 from steep.spec.errors import InvalidInput
 from steep.spec.job import Lora
+from steep.spec.losschunks import chunk_tokens
 from steep.spec.units import format_bytes
 
-LOSS_CHUNK_TOKENS = 1024
 HEADROOM = 0.9  # of the memory that is free: allocators fragment, and libraries keep workspaces
 # bytes that a block keeps for the backward pass, a token, per unit of hidden size and of MLP width: counted on the tensors that
 # autograd saves of Llama blocks of three shapes, rounded up (the bf16 copies of the weights are counted as weights)
@@ -89,12 +89,14 @@ def estimate(
     block = microbatch_tokens * (per_hidden * facts.hidden_size + per_mlp * facts.mlp_width)
     residual = microbatch_tokens * facts.hidden_size * width
     activations = facts.num_layers * residual + block if activation_checkpointing else facts.num_layers * block
-    # logits of a chunk, their probabilities and gradient in fp32, and the hidden states' gradient
-    chunk = min(LOSS_CHUNK_TOKENS, microbatch_tokens)
-    loss = 3 * 4 * chunk * facts.vocab_size + 4 * microbatch_tokens * facts.hidden_size
-    return MemoryEstimate(
-        weights=weights, gradients=4 * trained, optimizer=8 * trained, activations=activations, loss=loss
-    )
+    # a chunk's logits and their probabilities in fp32; with a teacher its logits, what it expects, and their product
+    chunk = min(chunk_tokens(facts.device, facts.vocab_size), microbatch_tokens) * facts.vocab_size
+    loss = (width + 4) * chunk + ((width + 8) * chunk if teacher else 0)
+    # the head's gradient, in fp32, with a chunk's share of it; and that of the hidden states
+    head = 0 if lora is not None else (4 + width) * facts.vocab_size * facts.hidden_size
+    loss += head + width * microbatch_tokens * facts.hidden_size
+    gradients = (4 if precision == "fp32" else 6) * trained  # in bf16 they come in bf16, and are kept in fp32
+    return MemoryEstimate(weights, gradients, optimizer=8 * trained, activations=activations, loss=loss)
 
 
 def plan_memory(

@@ -66,11 +66,6 @@ class Recipe(BaseModel):
         """Tokens of an optimizer step."""
         return self.sequence_tokens * self.sequences_per_step
 
-    @property
-    def accumulation(self) -> int:
-        """Microbatches in a step; the last one may be smaller."""
-        return math.ceil(self.sequences_per_step / self.microbatch_sequences)
-
     def explain(self) -> list[Decision]:
         """Every number with its reason, in the order in which they were decided."""
         return list(self.decisions)
@@ -157,9 +152,9 @@ def _chosen(value: bool | str) -> bool | None:
 
 
 def _memory_precision(spec: JobSpec, facts: Facts) -> Literal["bf16", "fp32"]:
-    """The wider of the precisions that `auto` may come to, so that the estimate holds for both."""
+    """What `auto` comes to on a GPU; on a processor, which is measured later, the one that takes more for activations."""
     if spec.training.precision == "auto":
-        return "bf16" if facts.device == "cuda" else "fp32"
+        return "bf16" if facts.device == "cuda" and facts.has_bf16 else "fp32"
     return spec.training.precision
 
 

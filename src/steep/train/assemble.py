@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.utils.checkpoint import checkpoint
 
@@ -76,9 +76,13 @@ def assemble(setup: TrainingSetup, mesh: DeviceMesh, precision: Precision) -> Tr
 
 
 def _twin(model: PreTrainedModel) -> PreTrainedModel:
-    """Another model with the same weights, in the same memory."""
-    tensors: list[Tensor] = [*model.parameters(), *model.buffers()]
-    return copy.deepcopy(model, memo={id(tensor): tensor for tensor in tensors})
+    """The same model without its weights, which it gets when they are sharded: until then nobody else may hold them, so that
+    each is let go as soon as its shard is there."""
+    buffers = {id(buffer): buffer for buffer in model.buffers()}
+    nothing = {
+        id(weight): nn.Parameter(weight.detach().to("meta"), requires_grad=False) for weight in model.parameters()
+    }
+    return copy.deepcopy(model, memo={**buffers, **nothing})
 
 
 @torch.no_grad()

@@ -2,7 +2,8 @@
 
 Parameters are fp32 shards; each block is gathered in the precision of the computation when it is needed, and its
 gradients come back in fp32. With one process a shard is the whole weight and gathering it is the cast that mixed
-precision needs anyway.
+precision needs anyway. Where nothing is to be cast either, weights are left as they are: gathering would hold each of them
+twice, 10 bytes a parameter with its gradient, and take a third of a short step's time.
 """
 
 from __future__ import annotations
@@ -44,13 +45,16 @@ def device_mesh(device: torch.device) -> Iterator[DeviceMesh]:
 def shard(model: nn.Module, mesh: DeviceMesh, dtype: torch.dtype) -> nn.Module:
     """Shard a model in place over the mesh: every transformer block by itself, the rest with the root.
 
-    Gathered weights are kept between forward and backward pass, and through all microbatches of a step.
+    Gathered weights are kept between forward and backward pass, and through all microbatches of a step. In one process that
+    computes in fp32 there is nothing to do.
 
     Args:
         model: the root that is called to train.
         mesh: of `device_mesh`.
         dtype: of the computation; parameters and gradients stay fp32.
     """
+    if mesh.size() == 1 and dtype == torch.float32:
+        return model
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in blocks(model):
         fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=False)

@@ -45,7 +45,7 @@ def choose_precision(device: torch.device, wanted: Literal["auto", "bf16", "fp32
     if wanted != "auto":
         return Precision(torch.bfloat16 if wanted == "bf16" else torch.float32, "as given")
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
+        if has_native_bf16(device):
             return Precision(torch.bfloat16, "the device computes in it natively")
         return Precision(torch.float32, "the device has no native bf16")
     if not has_bf16_matrix_units():
@@ -56,6 +56,11 @@ def choose_precision(device: torch.device, wanted: Literal["auto", "bf16", "fp32
         torch.bfloat16 if quicker else torch.float32,
         f"bf16 matrix products are {speedup:.1f}x as quick as fp32 ones in the start-up probe",
     )
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """Whether a device computes in bf16 without emulating it; of a processor this says nothing of how quick it is."""
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def has_bf16_matrix_units() -> bool:

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.files import hash_text, write_atomic
 from steep.artifacts.guard import GuardRecord
 from steep.artifacts.tokens import TokenDataset
@@ -76,10 +77,12 @@ def work(context: Context) -> dict[str, Any]:
         _make_base(context)
     model = context.load_base()
     facts = _facts(context, model)
-    recipe = derive(context.spec, facts)
+    recipe = _derive(context, facts)
     if not recipe.pace_is_measured:
+        model.to("cpu")  # training is measured as it will be: with the memory to itself
         facts = facts.model_copy(update={"tokens_per_second": _pace(context, recipe)})
-        recipe = derive(context.spec, facts)
+        model.to(context.device)
+        recipe = _derive(context, facts)
     check_disk(
         estimate_disk(facts, recipe, context.spec.checkpoints), _free_bytes(context.run.path), str(context.run.path)
     )
@@ -98,7 +101,7 @@ def work(context: Context) -> dict[str, Any]:
     )
     known = {"domain_bpb": measured.domain_bpb, "general_bpb": measured.general_bpb}
     facts = facts.model_copy(update={key: value for key, value in known.items() if value == value})
-    recipe = derive(context.spec, facts)
+    recipe = _derive(context, facts)
     _advise(context, facts, recipe)
     write_atomic(context.recipe_file, recipe.model_dump_json(indent=1))
     return {"facts": facts.model_dump(), "recipe": recipe.model_dump(mode="json")}
@@ -124,10 +127,27 @@ def _make_base(context: Context) -> None:
     staging.rename(out)
 
 
+def _derive(context: Context, facts: Facts) -> Recipe:
+    """The recipe. Whether the base teaches was decided by the memory that was free: once checkpoints were trained with it, it
+    stays as it is, as they would be foreign otherwise."""
+    spec, given = context.spec, context.spec.replay.distill
+    if given is None and context.recipe_file.exists() and CheckpointCatalog(context.run.checkpoints).steps():
+        before = context.planned
+        if before.replay_share > 0:
+            replay = spec.replay.model_copy(update={"distill": before.replay_distill})
+            spec = spec.model_copy(update={"replay": replay})
+    return derive(spec, facts)
+
+
 def _facts(context: Context, model: PreTrainedModel) -> Facts:
     from steep.model.score import context_tokens
     from steep.train.memory import available_bytes
+    from steep.train.precision import has_native_bf16
 
+    held = sum(
+        weight.numel() * weight.element_size() for weight in model.parameters()
+    )  # which training will have again
+    on_gpu = context.device.type == "cuda"
     config = model.config.get_text_config()
     datasets = context.corpus.train.values()
     return Facts(
@@ -142,7 +162,8 @@ def _facts(context: Context, model: PreTrainedModel) -> Facts:
         replay_available=context.spec.replay.source == "self" or bool(context.corpus.replay),
         from_scratch=context.spec.base.from_scratch is not None,
         device=context.device.type,
-        memory_bytes=available_bytes(context.device),
+        has_bf16=has_native_bf16(context.device),
+        memory_bytes=available_bytes(context.device) + (held if on_gpu else 0),
     )
 
 
