@@ -55,7 +55,7 @@ clean:
 	@test -n "$(PYTHON)" || { echo "Steep needs Python 3.11 or newer, with its venv module, as python3." >&2; exit 2; }
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 2; }
 
-.venv/.installed: pyproject.toml constraints.txt scripts/install.sh | .venv/bin/python
+.venv/.installed: Makefile pyproject.toml constraints.txt scripts/install.sh | .venv/bin/python
 	sh scripts/install.sh '.[server]'
 	@touch $@
 
