@@ -13,7 +13,7 @@ from tests.model.families import documents, make, pairs
 from steep.model.batch import pack
 from steep.model.interpolate import interpolate
 from steep.model.lora import add_lora, merge_weights, write_adapter
-from steep.model.loss import language_model_loss
+from steep.model.loss import LanguageModelLoss
 from steep.spec.errors import InvalidModel
 from steep.spec.job import Lora
 
@@ -32,7 +32,7 @@ def trained(family: str, lora: Lora = LORA) -> tuple[Any, dict[str, torch.Tensor
     add_lora(model, lora)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
     for seed in (0, 1):
-        nats, labels = language_model_loss(model, pack(pairs(documents([20, 9], seed))))
+        nats, labels = LanguageModelLoss(model)(pack(pairs(documents([20, 9], seed))))
         (nats / labels).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -45,7 +45,7 @@ def adapters(model: Any) -> dict[str, torch.Tensor]:
 
 def nats(model: Any) -> float:
     with torch.no_grad():
-        return float(language_model_loss(model, pack(pairs(documents([20, 9]))))[0])
+        return float(LanguageModelLoss(model)(pack(pairs(documents([20, 9]))))[0])
 
 
 def test_a_mix_lies_between_and_its_ends_are_exact() -> None:

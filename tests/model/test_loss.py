@@ -17,7 +17,6 @@ from steep.model.loss import (
     Lesson,
     head_of,
     hidden_states,
-    language_model_loss,
     linear_cross_entropy,
 )
 
@@ -158,7 +157,7 @@ def test_a_training_step_is_that_of_the_librarys_plain_model_on_separate_documen
     torch.optim.SGD(model.parameters(), lr=0.1).step()
     model.zero_grad()
     with torch.no_grad():
-        trained = language_model_loss(model, batch)[0]
+        trained = LanguageModelLoss(model)(batch)[0]
         model.save_pretrained(tmp_path)
         again = type(plain_model).from_pretrained(tmp_path, attn_implementation="eager")
         assert trained < nats

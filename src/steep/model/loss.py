@@ -103,11 +103,6 @@ class LanguageModelLoss(nn.Module):
         return nats, batch.num_labels
 
 
-def language_model_loss(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, int]:
-    """Sum of nats over the batch's labels, and how many labels there are."""
-    return linear_cross_entropy(hidden_states(model, batch), head_of(model), batch.labels), batch.num_labels
-
-
 def linear_cross_entropy(
     hidden: Tensor, head: Head, labels: Tensor, *, lesson: Lesson | None = None, chunk_tokens: int | None = None
 ) -> Tensor:
