@@ -156,7 +156,7 @@ def test_ctrl_c_leaves_the_job_at_work(life, tmp_path):
     environment = {**os.environ, "COLUMNS": "160"}
     watch = subprocess.Popen(
         [STEEP, "jobs", "watch", "job-0"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True,
+        text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background have none
     )  # fmt: skip
     first = watch.stdout.readline()
     watch.send_signal(signal.SIGINT)
