@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from pydantic_core import from_json
 from sqlalchemy import Connection, Executable, Row, and_, bindparam, func, select, update
 
 from steep.server.placement import Wait
@@ -145,8 +146,19 @@ _LIVING = (
 )
 
 
+_QUEUED_AT_ONCE = select(func.json_group_array(func.json_array(*_QUEUED.selected_columns))).where(
+    *_QUEUED.whereclause.clauses  # type: ignore[union-attr]
+)
+
+
 def _waiting(connection: Connection) -> list[WaitingJob]:
-    return list(map(_AS_JOB, _plain(connection, _QUEUED)))
+    """SQLite's driver lets other threads in at each row, and a busy server then waits thousands of times; so SQLite makes one text
+    of all rows, beside the other threads. Its times are right to a hundred-thousandth of a second."""
+    if connection.dialect.name == "sqlite":
+        rows = from_json(connection.execute(_QUEUED_AT_ONCE).scalar_one())
+    else:
+        rows = _plain(connection, _QUEUED)
+    return list(map(_AS_JOB, rows))
 
 
 def _running(connection: Connection) -> list[RunningJob]:
