@@ -19,7 +19,7 @@ from tests.contract.databases import postgresql_databases, sqlite_databases, why
 from tests.contract.local_backend import COLD, lose_contact
 from tests.server.serving import Serving, serving, wait_for
 
-from steep.compute.contract import Order
+from steep.compute.contract import Device, Order
 from steep.compute.local.backend import LocalBackend
 from steep.compute.local.records import AttemptRecords, Handle
 from steep.server.failure import FailurePolicy
@@ -27,6 +27,7 @@ from steep.server.loops.limits import LimitsLoop
 from steep.server.loops.scheduler import Scheduler
 from steep.server.secretbox import SecretBox
 from steep.server.settings import Patience
+from steep.server.store.attempts import Begun
 from steep.server.store.ids import new_id
 from steep.spec.api import JobChange, JobDetail, ReportsRequest
 from steep.spec.errors import OutOfSpace
@@ -113,9 +114,7 @@ def test_an_attempt_that_was_begun_and_never_submitted_is(tmp_path: Path, backen
 def test_an_attempt_that_was_submitted_unseen_is_not_started_twice(tmp_path: Path, backend: LocalBackend) -> None:
     with serving(tmp_path, {"local": backend}, patience=PATIENT) as house:  # it dies before it writes the handle down
         place = Place(house)
-        job = place.submit("steady")
-        devices = [state.device for state in backend.capacity().devices]
-        begun = place.store.attempts.begin(job, "local", devices, time.time(), lease_seconds=60)
+        job, begun, devices = begin_without_handle(place, backend, "steady")
         names = tuple(device.id for device in devices)
         handle = backend.submit(Order(job, 1, place.service.run(job).path, names, {"STEEP_ATTEMPT_TOKEN": begun.token}))
         process = place.process(job)
@@ -130,14 +129,19 @@ def test_an_attempt_that_was_submitted_unseen_is_not_started_twice(tmp_path: Pat
         assert place.is_said(job, "saved")
 
 
+def begin_without_handle(place: Place, backend: LocalBackend, kind: str) -> tuple[str, Begun, list[Device]]:
+    """A job's first attempt, with all devices, as a server leaves it that dies before it submits or writes down the handle."""
+    job = place.submit(kind)
+    devices = [state.device for state in backend.capacity().devices]
+    return job, place.store.attempts.begin(job, "local", devices, time.time(), lease_seconds=60), devices
+
+
 def test_a_worker_that_was_heard_of_keeps_its_token_when_its_handle_was_never_written_down(
     tmp_path: Path, backend: LocalBackend
 ) -> None:
     with serving(tmp_path, {"local": backend}, patience=PATIENT) as house:  # it dies before it writes the handle down
         place = Place(house)
-        job = place.submit("steady")
-        devices = [state.device for state in backend.capacity().devices]
-        begun = place.store.attempts.begin(job, "local", devices, time.time(), lease_seconds=60)
+        job, begun, devices = begin_without_handle(place, backend, "steady")
         names = tuple(device.id for device in devices)
         handle = backend.submit(Order(job, 1, place.service.run(job).path, names, {"STEEP_ATTEMPT_TOKEN": begun.token}))
 
@@ -200,9 +204,7 @@ def test_an_attempt_whose_secrets_cannot_be_opened_any_more_is_ended(
 ) -> None:
     with serving(tmp_path, {"local": backend}, patience=PATIENT) as house:  # it dies before it writes the handle down
         place = Place(house)
-        job = place.submit("hang")
-        devices = [state.device for state in backend.capacity().devices]
-        begun = place.store.attempts.begin(job, "local", devices, time.time(), lease_seconds=60)
+        job, begun, devices = begin_without_handle(place, backend, "hang")
         run = place.service.run(job).path
         if left == "a worker":
             backend.submit(Order(job, 1, run, (devices[0].id,), {"STEEP_ATTEMPT_TOKEN": begun.token}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,13 @@ def test_who_was_stopped_keeps_what_was_complete(make: Make, tmp_path: Path) -> 
     with pytest.raises(Stopped, match="SIGTERM"):
         make(1, lambda: next(calls)).sample(tmp_path / "out", 3 * PART)
     assert list(files(tmp_path, 1)) == ["part-00000.json", "part-00001.json"]
+
+
+def test_parts_that_were_written_one_by_one_stay_when_several_are_written_at_once(make: Make, tmp_path: Path) -> None:
+    make(1).sample(tmp_path / "little", PART)
+    before = files(tmp_path, 1)
+    several = make(3)
+    replace(several, weights="base-1").sample(tmp_path / "more", 3 * PART)
+    after = files(tmp_path, 1)
+    assert before.items() <= after.items()
+    assert len(after) == 6

@@ -148,7 +148,8 @@ def _write_parts(model: PreTrainedModel, tokenizer: str, paths: list[Path], seed
     wanted = len(paths) * PART_TOKENS
     texts = list(sample_texts(model, tokenizer, num_tokens=wanted, seed=seed, progress=progress))
     for number, path in enumerate(paths):
-        write_atomic(path, json.dumps(texts[number :: len(paths)]))
+        if not path.exists():  # what runs were made with stays as it is
+            write_atomic(path, json.dumps(texts[number :: len(paths)]))
 
 
 def _documents(parts: list[Path], *, pieces: bool) -> Iterator[Document]:
