@@ -2,7 +2,7 @@
 
     python -m benchmarks.load_server SETTINGS.json
 
-The backend lends GPUs that there are not. Every few turns one of its workers is said to have ended well, so that jobs end and
+The backend lends GPUs that there are not. Every second one of its workers is said to have ended well, so that jobs end and
 others begin; what a worker that begins must know to report is written to a file, which those who pretend to be workers read.
 """
 
@@ -31,6 +31,9 @@ from steep.server.webserver import StoppableServer, web_config
 
 Answer = TypeVar("Answer")
 
+END_SECONDS = 1.0
+"""Between the ends of two workers: with 500 of them, a job takes eight minutes."""
+
 
 def gpus(count: int) -> list[Device]:
     """Eight to a node."""
@@ -52,10 +55,12 @@ class Pretended:
         self._begun = begun
         self._ended: set[str] = set()
         self._seen: dict[str, None] = {}
+        self._ends_at = time.monotonic()
 
     def capacity(self) -> Capacity:
-        """Asked for once a turn of the scheduler: one worker, the longest known, ends each time."""
-        if oldest := next(iter(self._seen), None):
+        """Asked for in each turn of the scheduler: every so often the worker that is known for longest ends."""
+        if time.monotonic() >= self._ends_at and (oldest := next(iter(self._seen), None)):
+            self._ends_at += END_SECONDS
             self._ended.add(oldest)
         return self._capacity
 

@@ -109,7 +109,7 @@ def recipes() -> Iterator[Trial]:
             "self": ("from self, preset", replay("self", None)),
         }
         for name, (label, value) in variants.items():
-            yield Trial("recipes", f"{corpus}-{name}", label, TINY_BASE, corpus, "1M tokens", {"replay": value})
+            yield Trial("recipes", f"{corpus}-{name}", label, TINY_BASE, corpus, "500k tokens", {"replay": value})
 
 
 def defaults() -> Iterator[Trial]:

@@ -19,7 +19,7 @@ TRANSITIONS = (
     "Jobs.set_outcome",
     "Attempts.begin",
     "Attempts.provisioned",
-    "Attempts.record_reports",
+    "Attempts.record_many",
     "Attempts.catch_up",
     "Attempts.expire_leases",
     "Attempts.revoke",

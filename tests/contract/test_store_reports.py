@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 
 import pytest
-from tests.contract.makers import begun, contents, heard, running, spec, state, step
+from tests.contract.makers import begun, contents, gpus, heard, running, spec, state, step
 
 from steep.server.failure import Ending
+from steep.server.store.attempts import Begun, Told
 from steep.server.store.paging import PageRequest
 from steep.server.store.reports import PROGRESS_EVENT_SECONDS
 from steep.server.store.store import Store
 from steep.spec.api import DeviceSample, LogLine, ReportsRequest
-from steep.spec.errors import Conflict, NotFound
+from steep.spec.errors import Conflict, Fenced, InvalidInput, NotFound
 from steep.spec.events import EventKind
 from steep.spec.reports import (
     CheckpointReport,
@@ -320,3 +321,24 @@ def test_a_worker_that_says_nothing_new_writes_next_to_nothing(store: Store) -> 
     after = contents(store)
     assert {name for name in after if after[name] != before[name]} == {"attempts"}
     assert state(store, attempt.job_id) == (State.RUNNING, "working")
+
+
+def test_what_many_say_is_taken_in_together_and_answered_each_by_itself(store: Store) -> None:
+    """One that is fenced, one whose report cannot be written, and the same worker twice keep nobody from being heard."""
+    first, second, gone = (running(store, devices=gpus(number), name=f"job-{number}") for number in range(3))
+    store.attempts.revoke(gone.job_id, 1, "is fenced", 5.0)
+
+    def says(attempt: Begun, *reports: Report) -> Told:
+        numbered = tuple(report.model_copy(update={"sequence": at}) for at, report in enumerate(reports))
+        return Told(attempt.job_id, 1, attempt.token, ReportsRequest(reports=numbered))
+
+    told = [says(second, step(1)), says(gone, step(1)), says(first, step(1)), says(first, step(1), step(2))]
+    answers = store.attempts.record_many(told, 6.0, lease_seconds=60.0)
+    assert [getattr(one, "next_report", type(one)) for one in answers] == [1, Fenced, 1, 2]
+    assert store.jobs.get(first.job_id, 6.0).progress.step == 2
+
+    unwritable = says(second, step(1), CheckpointReport(step=2**70, event="saved"))
+    answers = store.attempts.record_many([unwritable, says(first, step(1), step(2), step(3))], 7.0, lease_seconds=60.0)
+    assert [getattr(one, "next_report", type(one)) for one in answers] == [InvalidInput, 3]
+    assert store.jobs.get(second.job_id, 7.0).progress.step == 1
+    assert store.jobs.get(first.job_id, 7.0).progress.step == 3

@@ -206,3 +206,24 @@ def test_who_asks_for_places_finds_them_worked_out_by_the_scheduler(
     monkeypatch.setattr(store.queue, "snapshot", None)  # nobody looks for himself now
     (view,) = places.put([store.jobs.get(job, now)], now + 6)
     assert view.position == 1
+
+
+def test_places_in_a_long_queue_may_be_some_seconds_old(
+    house: Serving, client: Client, spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, now = house.service.store, time.time()
+    job = client.jobs.create(spec("waits-long")).id
+    view = store.jobs.get(job, now)
+    looked: list[float] = []
+    snapshot = store.queue.snapshot
+    monkeypatch.setattr(store.queue, "snapshot", lambda at, devices=(): looked.append(at) or snapshot(at, devices))
+    places = QueuePlaces(store, lambda: [])
+    for at in (now, now + 5):
+        places.put([view], at)
+    assert looked == [now, now + 5], "a short queue is looked at again"
+    monkeypatch.setattr("steep.server.places.NUM_CHEAP", 0)
+    for at in (now + 6, now + 8, now + 16, now + 18):
+        places.put([view], at)
+    assert looked == [now, now + 5, now + 18]
+    places.put([view], now - 3600)  # the clock was set back
+    assert looked[-1] == now - 3600

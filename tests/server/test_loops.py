@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from tests.server.serving import Serving, serving, wait_for
 from steep.compute.contract import Device, Order
 from steep.compute.local.backend import LocalBackend
 from steep.compute.local.records import AttemptRecords, Handle
+from steep.server.bell import Bell
 from steep.server.failure import FailurePolicy
 from steep.server.loops.limits import LimitsLoop
+from steep.server.loops.loop import Loop
 from steep.server.loops.scheduler import Scheduler
 from steep.server.secretbox import SecretBox
 from steep.server.settings import Patience
@@ -392,3 +395,24 @@ def test_replicas_share_the_work_and_none_is_done_twice(tmp_path: Path, database
         for job in jobs:
             assert place.wait(job, State.SUCCEEDED, seconds=60).attempts == 1
         assert place.store.loops.holder("scheduler", time.time()) == left.service.replica
+
+
+def test_a_loop_rests_in_proportion_to_its_turns_however_often_it_is_rung_for(tmp_path: Path) -> None:
+    turns: list[float] = []
+
+    def turn() -> None:
+        turns.append(time.monotonic())
+        time.sleep(0.05)
+
+    with serving(tmp_path) as house:
+        bell = Bell()
+        loop = Loop("resting", house.service, turn, every_seconds=10.0, bell=bell, rest=4.0)
+        loop.start()
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            bell.ring()
+            time.sleep(0.01)
+        loop.end()
+        loop.join()
+    assert len(turns) >= 2, "and it hears the bell afterwards"
+    assert all(later - earlier >= 5 * 0.05 for earlier, later in pairwise(turns))

@@ -33,6 +33,7 @@ from steep.server.routes import (
 from steep.server.security import Guard, Shield
 from steep.server.service import Service
 from steep.server.tracing import NoTraces
+from steep.server.workerline import WorkerLine
 
 BASE = "/api/v1"
 NOUNS = (jobs, events, outputs, checkpoints, files, attempts, keys, projects, house)
@@ -63,6 +64,7 @@ def make_app(
     app.state.guard = Guard(service.settings.bounds)
     tell_problems(app)
     app.add_middleware(AuditTrail, service=service)
+    app.add_middleware(WorkerLine, service=service)
     app.add_middleware(Shield, bounds=service.settings.bounds, upload_paths=frozenset({f"{BASE}/files", UPLOAD_PATH}))
     tell_errors(app)
     if not isinstance(service.traces, NoTraces):

@@ -78,9 +78,9 @@ def _admitted(spec: JobSpec, caller: Caller, service: Service) -> JobSpec:
 
 def record_scores(service: Service, job_id: str) -> None:
     """Write down what such a job measured, at the checkpoint that it measured. Doing it twice is doing it once."""
-    view = service.store.jobs.get(job_id, service.now())
-    if view.kind != "evaluation":
+    if service.store.jobs.owner(job_id).kind != "evaluation":
         return
+    view = service.store.jobs.get(job_id, service.now())
     try:
         scores = read_scores(service.run(job_id))
         if view.parent is None or view.parent_step is None or scores is None:

@@ -19,6 +19,8 @@ FRESH_SECONDS = 2.0
 ASKED_SECONDS = 30.0
 """For so long after a question the scheduler keeps the answer fresh, so that nobody who asks has to wait for it."""
 NUM_CHEAP = 500  # so many places are worked out in a few milliseconds
+STALE_SECONDS = 10.0
+"""So old may they be of a longer queue: to work them out takes a tenth of a second, for which nobody should wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +75,10 @@ class QueuePlaces:
     def _at(self, now: float, wanted: Set[str]) -> _Known:
         self._asked_at = now
         with self._lock:
-            is_fresh = 0 <= self._known_until - now <= 2 * FRESH_SECONDS
+            is_short = len(self._known.places) < NUM_CHEAP
+            is_fresh = -(0.0 if is_short else STALE_SECONDS) <= self._known_until - now <= 2 * FRESH_SECONDS
             # One that came since is looked for at once, unless a burst of them would then read a long queue each time.
-            is_behind = len(self._known.places) < NUM_CHEAP and not wanted <= self._known.places.keys()
+            is_behind = is_short and not wanted <= self._known.places.keys()
             if not is_fresh or is_behind:
                 self._known = self._work_out(self._store.queue.snapshot(now, self._offered()))
                 self._known_until = now + FRESH_SECONDS

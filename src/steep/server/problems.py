@@ -97,7 +97,7 @@ def respond(problem: Problem, headers: dict[str, str] | None = None) -> Response
 
 def tell_problems(app: FastAPI) -> None:
     """From now on whatever is raised in a request is told as a problem."""
-    app.add_exception_handler(SteepError, _steep)
+    app.add_exception_handler(SteepError, tell_steep_error)
     app.add_exception_handler(IllegalTransition, _illegal)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -105,7 +105,8 @@ def tell_problems(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-async def _steep(request: Request, error: Exception) -> Response:
+async def tell_steep_error(request: Request, error: Exception) -> Response:
+    """The answer to a request that ends with an error of Steep's; the log hears of those that are the server's own."""
     assert isinstance(error, SteepError)
     problem = problem_of(error)
     if problem.status >= 500:

@@ -6,22 +6,25 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 from steep.artifacts.files import make_directory
 from steep.artifacts.rundir import RunDirectory
 from steep.compute.contract import Backend
 from steep.server.bell import Bell, News
+from steep.server.intake import Intake
 from steep.server.offers import offered_devices
 from steep.server.orders import OrderDesk
 from steep.server.places import QueuePlaces
 from steep.server.secretbox import SecretBox
 from steep.server.settings import ServerSettings
+from steep.server.store.attempts import Told
 from steep.server.store.projects import DEFAULT
 from steep.server.store.store import Store
 from steep.server.tracing import NoTraces, Traces
 from steep.server.uses import Uses
+from steep.spec.api import ReportsAnswer
 from steep.spec.errors import InvalidInput
 
 
@@ -52,6 +55,7 @@ class Service:
         self.bell = Bell()
         self.news = News(store.events.last_id)
         self.order_desk = OrderDesk(store.orders.standing)
+        self.intake = Intake(self._take_in)
         self.queue_places = QueuePlaces(store, lambda: [one for _, one in offered_devices(self.backends)])
         self.uses = Uses()
         self.traces: Traces = NoTraces()
@@ -93,12 +97,16 @@ class Service:
 
     def close(self) -> None:
         """Let go of everything. Workers go on."""
+        self.intake.end()
         for backend in self.backends.values():
             close = getattr(backend, "close", None)
             if close is not None:
                 close()
         self.store.close()
         self.traces.close()
+
+    def _take_in(self, told: Sequence[Told]) -> Sequence[ReportsAnswer | Exception]:
+        return self.store.attempts.record_many(told, self.now(), lease_seconds=self.settings.patience.lease)
 
 
 def _box(settings: ServerSettings, store: Store) -> SecretBox:

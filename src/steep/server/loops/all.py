@@ -13,6 +13,8 @@ from steep.server.loops.watcher import Watcher
 from steep.server.service import Service
 
 SCHEDULE_SECONDS = 2.0
+REST = 3.0
+"""Times the length of a turn: a quarter of the time at most goes to deciding, and a quarter to watching."""
 REAP_SECONDS = 1.0
 LIMIT_SECONDS = 5.0
 ALERT_SECONDS = 1.0
@@ -26,8 +28,8 @@ class Loops:
     def __init__(self, service: Service) -> None:
         patience, bell = service.settings.patience, service.bell
         self._all = (
-            Loop("scheduler", service, Scheduler(service).turn, every_seconds=SCHEDULE_SECONDS, bell=bell),
-            Loop("watcher", service, Watcher(service).turn, every_seconds=patience.look, bell=bell),
+            Loop("scheduler", service, Scheduler(service).turn, every_seconds=SCHEDULE_SECONDS, bell=bell, rest=REST),
+            Loop("watcher", service, Watcher(service).turn, every_seconds=patience.look, bell=bell, rest=REST),
             Loop("reaper", service, Reaper(service).turn, every_seconds=REAP_SECONDS),
             Loop("limits", service, LimitsLoop(service).turn, every_seconds=LIMIT_SECONDS),
             Loop("alerts", service, AlertsLoop(service).turn, every_seconds=ALERT_SECONDS, alone=False),

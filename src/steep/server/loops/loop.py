@@ -29,6 +29,8 @@ class Loop:
         turn: one turn.
         every_seconds: the longest pause between two turns.
         bell: what else wakes it; None: nothing does.
+        rest: after a turn it rests for so many times as long as the turn took, whoever rings, so that a long queue leaves most
+            of the processor to those who ask.
         alone: one replica at a time acts; otherwise each of them does.
     """
 
@@ -40,6 +42,7 @@ class Loop:
         *,
         every_seconds: float,
         bell: Bell | None = None,
+        rest: float = 0.0,
         alone: bool = True,
     ) -> None:
         self.name = name
@@ -47,6 +50,7 @@ class Loop:
         self._turn = turn
         self._every_seconds = every_seconds
         self._bell = bell or Bell()
+        self._rest = rest
         self._alone = alone
         self._ending = threading.Event()
         self._renew_at = 0.0
@@ -69,10 +73,12 @@ class Loop:
     def _work(self) -> None:
         heard = self._bell.strokes
         while not self._ending.is_set():
+            begun = time.monotonic()
             self._take_turn()
+            took = time.monotonic() - begun
             if self._is_away:
                 self._ending.wait(AWAY_SECONDS)
-            elif not self._ending.is_set():
+            elif not self._ending.wait(min(self._rest * took, self._every_seconds)):
                 heard = self._bell.wait(heard, self._every_seconds)
         if self._alone and not self._is_away:
             self._guarded(

@@ -122,7 +122,7 @@ class Scheduler:
         Raises:
             DamagedArtifact: one of them cannot be opened.
         """
-        return secrets_for_workers(self._service, self._store.jobs.get(job_id, self._service.now()).project)
+        return secrets_for_workers(self._service, self._store.jobs.owner(job_id).project)
 
     def _refuse(self, job_id: str, error: InvalidInput | DamagedArtifact) -> None:
         """What the job needs is not there any more, such as a file that was deleted while it waited, or the key of a secret."""

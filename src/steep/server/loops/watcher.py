@@ -110,7 +110,7 @@ class Watcher:
 
     def _redaction(self, job_id: str) -> Redaction:
         """Of all that the worker was given and the server has. What cannot be opened any more, no new worker was given."""
-        project = self._store.jobs.get(job_id, self._service.now()).project
+        project = self._store.jobs.owner(job_id).project
         try:
             secrets = secrets_for_workers(self._service, project)
         except DamagedArtifact as error:

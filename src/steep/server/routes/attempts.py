@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from steep.server.auth import Here, Token
 from steep.server.routes.answers import answer, problems
+from steep.server.store.attempts import Told
 from steep.server.store.orders import AttemptName
 from steep.spec.api import OrderAnswer, ReportsAnswer, ReportsRequest
 
@@ -27,11 +28,10 @@ Number = Annotated[int, Path(description="Number of the attempt.", ge=1, le=2**3
     response_model=ReportsAnswer,
     responses=problems(409, 413),
 )
-def report(here: Here, token: Token, job: Job, number: Number, request: ReportsRequest) -> Response:
+async def report(here: Here, token: Token, job: Job, number: Number, request: ReportsRequest) -> Response:
     """The answer says what the server has, so that nothing need be sent twice, and what it wants of the worker. `fenced`
     (409) says that the attempt is over: whatever works on it ends at once and writes nothing more."""
-    lease = here.settings.patience.lease
-    return answer(here.store.attempts.record_reports(job, number, token, request, here.now(), lease_seconds=lease))
+    return answer(await here.intake.take(Told(job, number, token, request)))
 
 
 @router.get(

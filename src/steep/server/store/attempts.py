@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Row, bindparam, delete, select, update
 
@@ -28,7 +28,7 @@ from steep.server.store.standings import (
 )
 from steep.server.store.tables import attempts, device_leases, jobs
 from steep.spec.api import ReportsAnswer, ReportsRequest
-from steep.spec.errors import Conflict
+from steep.spec.errors import Conflict, Fenced, ServerUnavailable
 from steep.spec.events import EventKind
 from steep.spec.states import Reason, Standing, State
 
@@ -63,6 +63,15 @@ class Living:
     revoked_at: float | None
     stop_when_idle: float | None
     deadline: float | None
+
+
+class Told(NamedTuple):
+    """What a worker says in one request, and the token that it says it with."""
+
+    job_id: str
+    number: int
+    token: str
+    request: ReportsRequest
 
 
 class Attempts:
@@ -155,23 +164,29 @@ class Attempts:
             Fenced: the token opens nothing (any more). Nothing was written.
         """
         with self._database.write(now, durable=False) as transaction:
-            job, attempt = _open(transaction, job_id, number, token)
-            _is_heard(transaction, job, attempt)
-            accepted = accept_reports(transaction, job, number, request)
-            renewed: dict[str, Any] = {"lease_expires_at": now + lease_seconds}
-            if attempt.worked_at is None:
-                renewed["worked_at"] = now
-            if accepted.step is not None:
-                renewed["step"] = accepted.step
-            transaction.execute(_THIS_ATTEMPT, {**_named(job_id, number), **renewed})
-            order = order_to(attempt)
-            return ReportsAnswer(
-                next_report=accepted.next_report,
-                next_log=accepted.next_log,
-                directive=order.directive,
-                directive_detail=order.directive_detail,
-                lease_seconds=lease_seconds,
-            )
+            return _record(transaction, Told(job_id, number, token, request), lease_seconds)
+
+    def record_many(self, told: Sequence[Told], now: float, *, lease_seconds: float) -> list[ReportsAnswer | Exception]:
+        """Take in what many workers say, as `record_reports` does for one, in one transaction: beginning and committing one
+        for each would cost about as much as what is written.
+
+        Returns, for each of them in their order, the answer, or what was raised for that one alone.
+        """
+        answers: dict[int, ReportsAnswer | Exception] = {}
+        # by job, so that two replicas that take in the same jobs do not wait for each other
+        order = sorted(range(len(told)), key=lambda place: (told[place].job_id, place))
+        try:
+            with self._database.write(now, durable=False) as transaction:
+                for place in order:
+                    try:
+                        answers[place] = _record(transaction, told[place], lease_seconds)
+                    except Fenced as error:  # before anything was written for it
+                        answers[place] = error
+        except Exception as error:  # noqa: BLE001 - of one of them, or of all; nothing was written for any
+            if len(told) == 1 or isinstance(error, ServerUnavailable):
+                return [error] * len(told)
+            return [self.record_many([one], now, lease_seconds=lease_seconds)[0] for one in told]
+        return [answers[place] for place in range(len(told))]
 
     def catch_up(self, job_id: str, number: int, request: ReportsRequest, now: float) -> ReportsAnswer:
         """Take in what the server itself read in a living attempt's run directory, such as what a worker that has ended
@@ -299,6 +314,27 @@ _THIS_ATTEMPT = update(attempts).where(_IS_NAMED)
 
 def _named(job_id: str, number: int) -> dict[str, Any]:
     return {"named_job": job_id, "named_number": number}
+
+
+def _record(transaction: Transaction, told: Told, lease_seconds: float) -> ReportsAnswer:
+    """Take in what one worker says, and renew its lease. What its token does not open is refused before anything is written."""
+    job, attempt = _open(transaction, told.job_id, told.number, told.token)
+    _is_heard(transaction, job, attempt)
+    accepted = accept_reports(transaction, job, told.number, told.request)
+    renewed: dict[str, Any] = {"lease_expires_at": transaction.now + lease_seconds}
+    if attempt.worked_at is None:
+        renewed["worked_at"] = transaction.now
+    if accepted.step is not None:
+        renewed["step"] = accepted.step
+    transaction.execute(_THIS_ATTEMPT, {**_named(told.job_id, told.number), **renewed})
+    order = order_to(attempt)
+    return ReportsAnswer(
+        next_report=accepted.next_report,
+        next_log=accepted.next_log,
+        directive=order.directive,
+        directive_detail=order.directive_detail,
+        lease_seconds=lease_seconds,
+    )
 
 
 def _open(transaction: Transaction, job_id: str, number: int, token: str) -> tuple[Row[Any], Row[Any]]:

@@ -25,6 +25,7 @@ from sqlalchemy import (
     Select,
     Table,
     Update,
+    bindparam,
     create_engine,
     event,
     insert,
@@ -66,9 +67,9 @@ class Transaction:
         """Run a statement, with parameters or for many of them."""
         return self.connection.execute(statement, parameters)
 
-    def change(self, statement: Update | Delete | Insert) -> int:
+    def change(self, statement: Update | Delete | Insert, parameters: Mapping[str, Any] | None = None) -> int:
         """Run a statement that changes rows; returns how many it did."""
-        result = self.connection.execute(statement)
+        result = self.connection.execute(statement, parameters)
         assert isinstance(result, CursorResult)
         return result.rowcount
 
@@ -127,16 +128,10 @@ class Transaction:
         """Number the events and write them, with what is to be delivered of them."""
         if not self._events:
             return
-        taken = (
-            update(counters)
-            .where(counters.c.name == "events")
-            .values(value=counters.c.value + len(self._events))
-            .returning(counters.c.value)
-        )
         alerts = self._alerts()  # before the lock is taken, as everything that can be
-        first = self.execute(taken).scalar_one() - len(self._events) + 1
+        first = self.execute(_NUMBERS, {"taken": len(self._events)}).scalar_one() - len(self._events) + 1
         rows = [{"id": first + place, **row} for place, row in enumerate(self._events)]
-        self.execute(insert(events), rows)
+        self.execute(_EVENTS, rows)
         new = {"created_at": self.now, "next_try_at": self.now, "tries": 0, "error": ""}
         if due := [
             {**new, "event_id": row["id"], "line": line, "alert": alert}
@@ -150,8 +145,18 @@ class Transaction:
 
     def _alerts(self) -> dict[str, list[dict[str, Any]]]:
         concerned = {row["job_id"] for row in self._events}
-        found = self.execute(select(jobs.c.id, jobs.c.alerts).where(jobs.c.id.in_(concerned)))
+        found = self.execute(_ALERTS, {"concerned": sorted(concerned)})
         return {row.id: row.alerts for row in found if row.alerts}
+
+
+_NUMBERS = (
+    update(counters)
+    .where(counters.c.name == "events")
+    .values(value=counters.c.value + bindparam("taken"))
+    .returning(counters.c.value)
+)
+_EVENTS = insert(events)
+_ALERTS = select(jobs.c.id, jobs.c.alerts).where(jobs.c.id.in_(bindparam("concerned", expanding=True)))
 
 
 class Database:

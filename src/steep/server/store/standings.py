@@ -6,9 +6,10 @@ A job that holds devices has one living attempt, whose state and reason are its 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, Select, Table, and_, select, update
+from sqlalchemy import Row, Table, Update, bindparam, select, update
 
 from steep.server.store.database import Transaction
 from steep.server.store.tables import attempts, jobs
@@ -39,7 +40,7 @@ def lock_job(transaction: Transaction, job_id: str) -> Row[Any]:
     Raises:
         NotFound: there is none.
     """
-    row = transaction.lock(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+    row = transaction.execute(_JOB, {"named_job": job_id}).one_or_none()
     if row is None:
         raise no_job(job_id)
     return row
@@ -56,7 +57,7 @@ def lock_attempt(transaction: Transaction, job_id: str, number: int) -> Row[Any]
     Raises:
         NotFound: there is none.
     """
-    row = transaction.lock(_attempts_of(job_id).where(attempts.c.number == number)).one_or_none()
+    row = transaction.execute(_ATTEMPT, {"named_job": job_id, "named_number": number}).one_or_none()
     if row is None:
         raise NotFound(f"job {job_id} has no attempt {number}", where="attempt")
     return row
@@ -64,11 +65,14 @@ def lock_attempt(transaction: Transaction, job_id: str, number: int) -> Row[Any]
 
 def lock_living(transaction: Transaction, job_id: str) -> Row[Any] | None:
     """The row of a job's living attempt, if it has one; lock its job first."""
-    return transaction.lock(_attempts_of(job_id).where(attempts.c.ended_at.is_(None))).one_or_none()
+    return transaction.execute(_LIVING, {"named_job": job_id}).one_or_none()
 
 
-def _attempts_of(job_id: str) -> Select[Any]:
-    return select(attempts).where(attempts.c.job_id == job_id)
+# Made once: to make a statement takes as long as to run it, and each transition begins with these. See `Transaction.lock`.
+_JOB = select(jobs).where(jobs.c.id == bindparam("named_job")).with_for_update(key_share=True)
+_ATTEMPTS = select(attempts).where(attempts.c.job_id == bindparam("named_job")).with_for_update(key_share=True)
+_ATTEMPT = _ATTEMPTS.where(attempts.c.number == bindparam("named_number"))
+_LIVING = _ATTEMPTS.where(attempts.c.ended_at.is_(None))
 
 
 def move_job(
@@ -115,9 +119,13 @@ def _write(
     standing: Standing,
     values: Mapping[str, Any],
 ) -> None:
-    same = and_(*(table.c[name] == value for name, value in key.items()), table.c.version == before.version)
-    changed = transaction.change(
-        update(table).where(same).values(**columns_of(standing), version=before.version + 1, **values)
-    )
-    if changed != 1:
+    new = {**columns_of(standing), "version": before.version + 1, **values}
+    named = {f"named_{name}": value for name, value in {**key, "version": before.version}.items()}
+    if transaction.change(_update_of(table, tuple(key)), {**named, **new}) != 1:
         raise Conflict(f"{table.name} {' '.join(map(str, key.values()))} changed meanwhile", where=table.name)
+
+
+@cache
+def _update_of(table: Table, key: tuple[str, ...]) -> Update:
+    """Of the row of a key, in a version; its new values are given with it."""
+    return update(table).where(*(table.c[name] == bindparam(f"named_{name}") for name in (*key, "version")))
