@@ -8,14 +8,8 @@ from pathlib import Path
 import pytest
 from crash_driver import FIELDS, save
 
-from steep.artifacts.checkpoints import (
-    CheckpointCatalog,
-    CheckpointManifest,
-    FileRecord,
-    dump_manifest,
-    parse_manifest,
-    step_name,
-)
+from steep.artifacts.checkpoints import CheckpointCatalog
+from steep.artifacts.manifest import CheckpointManifest, FileRecord, dump_manifest, parse_manifest, step_name
 from steep.artifacts.space import free_bytes
 from steep.spec.errors import DamagedArtifact, InvalidInput, OutOfSpace
 
@@ -178,7 +172,7 @@ def test_a_file_that_cannot_be_read_is_named(catalog: CheckpointCatalog, monkeyp
     def broken(path: Path) -> str:
         raise OSError(5, "Input/output error", str(path))
 
-    monkeypatch.setattr("steep.artifacts.checkpoints.hash_file", broken)  # no test can break a real disk
+    monkeypatch.setattr("steep.artifacts.manifest.hash_file", broken)  # no test can break a real disk
     with pytest.raises(DamagedArtifact, match=r"cannot be read: Input/output error"):
         catalog.verify(1)
 

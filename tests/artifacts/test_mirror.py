@@ -13,8 +13,9 @@ from crash_driver import save
 from tests.artifacts.buckets import bucket, s3_address
 from tests.artifacts.conftest import MakeRun
 
-from steep.artifacts.checkpoints import CheckpointCatalog, CheckpointManifest, dump_manifest
+from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.lineage import rollback, set_aside
+from steep.artifacts.manifest import CheckpointManifest, dump_manifest
 from steep.artifacts.mirror import Mirror, RemoteCheckpoints
 from steep.artifacts.rundir import RunDirectory
 from steep.artifacts.store import DirectoryStore, Store, StoredObject, StoreUnavailable, open_store

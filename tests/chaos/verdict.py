@@ -14,7 +14,8 @@ from tests.chaos.worker import entries
 from tests.chaos.world import World
 from tests.contract.makers import check_whole
 
-from steep.artifacts.checkpoints import MANIFEST, CheckpointCatalog
+from steep.artifacts.checkpoints import CheckpointCatalog
+from steep.artifacts.manifest import MANIFEST
 from steep.artifacts.mirror import RemoteCheckpoints
 from steep.artifacts.rundir import RunDirectory
 from steep.artifacts.store import open_store

@@ -11,8 +11,9 @@ import pytest
 from tests.server.serving import serving
 from tests.server.shelving import Shelf
 
-from steep.artifacts.checkpoints import CheckpointCatalog, CheckpointManifest
+from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.later import LaterEvaluation, prepare_evaluation
+from steep.artifacts.manifest import CheckpointManifest
 from steep.server.evaluating import record_scores
 from steep.spec.api import EvaluationRequest
 from steep.spec.errors import DamagedArtifact, InvalidInput, InvalidSpec, NotFound

@@ -22,9 +22,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from steep.artifacts.checkpoints import CheckpointCatalog, CheckpointManifest, parse_step, step_name
+from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.files import full_disk_stops, make_directory, sync_directory, write_atomic
 from steep.artifacts.guard import GuardRecord
+from steep.artifacts.manifest import CheckpointManifest, parse_step, step_name
 from steep.artifacts.rundir import RunDirectory
 from steep.spec.errors import DamagedArtifact, InvalidInput
 from steep.spec.job import JobSpec

@@ -18,16 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from steep.artifacts.checkpoints import (
-    MANIFEST,
-    CheckpointCatalog,
-    CheckpointManifest,
-    dump_manifest,
-    parse_manifest,
-    step_name,
-    verify_file,
-)
+from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.lineage import steps_set_aside
+from steep.artifacts.manifest import MANIFEST, CheckpointManifest, dump_manifest, parse_manifest, step_name, verify_file
 from steep.artifacts.space import require_space
 from steep.artifacts.store import Store
 from steep.spec.errors import DamagedArtifact, Fenced, InvalidInput, SteepError

@@ -9,7 +9,8 @@ from typing import BinaryIO
 
 from blake3 import blake3
 
-from steep.artifacts.checkpoints import CheckpointCatalog, FileRecord
+from steep.artifacts.checkpoints import CheckpointCatalog
+from steep.artifacts.manifest import FileRecord
 from steep.spec.errors import DamagedArtifact
 
 PIECE_BYTES = 1 << 20

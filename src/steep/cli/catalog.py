@@ -18,8 +18,9 @@ from steep.spec.results import Results, Score
 from steep.spec.units import format_bytes, format_tokens
 
 if TYPE_CHECKING:
-    from steep.artifacts.checkpoints import CheckpointCatalog, CheckpointManifest
+    from steep.artifacts.checkpoints import CheckpointCatalog
     from steep.artifacts.lineage import TreeRow
+    from steep.artifacts.manifest import CheckpointManifest
 
 
 def scores_by_step(run: RunDirectory) -> dict[int, Score]:

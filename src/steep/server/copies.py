@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from steep.artifacts.checkpoints import step_name
+from steep.artifacts.manifest import step_name
 from steep.artifacts.mirror import RemoteCheckpoints
 from steep.artifacts.store import open_store
 from steep.server.service import Service

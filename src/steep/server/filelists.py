@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steep.artifacts.checkpoints import MANIFEST
+from steep.artifacts.manifest import MANIFEST
 from steep.artifacts.rundir import RunDirectory
 from steep.spec.api import StoredFile
 from steep.spec.errors import InvalidInput, NotFound

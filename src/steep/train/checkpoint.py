@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from steep.artifacts.checkpoints import CheckpointCatalog, CheckpointManifest, Parent
+from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.files import full_disk_stops, write_atomic
+from steep.artifacts.manifest import CheckpointManifest, Parent
 from steep.train.snapshot import Snapshot
 from steep.train.statetensors import (
     average_targets,

@@ -6,7 +6,7 @@ import math
 import time
 from typing import Any, Literal
 
-from steep.artifacts.checkpoints import CheckpointManifest
+from steep.artifacts.manifest import CheckpointManifest
 from steep.artifacts.retention import CheckpointFacts, to_delete
 from steep.artifacts.space import require_space
 from steep.spec.reports import CheckpointReport

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from steep.artifacts.checkpoints import CheckpointManifest, Parent
+from steep.artifacts.manifest import CheckpointManifest, Parent
 from steep.spec.reports import CheckpointReport, NoticeReport
 from steep.train.observer import Observer
 from steep.train.precision import Precision, choose_precision, use_quick_fp32_products

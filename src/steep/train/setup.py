@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from steep.artifacts.checkpoints import CheckpointCatalog, CheckpointManifest, Parent
+from steep.artifacts.checkpoints import CheckpointCatalog
+from steep.artifacts.manifest import CheckpointManifest, Parent
 from steep.artifacts.retention import RetentionPolicy
 from steep.artifacts.tokens import TokenDataset
 from steep.corpus.order import DataOrder

@@ -9,9 +9,9 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, assert_never
 
-from steep.artifacts.checkpoints import CheckpointManifest
 from steep.artifacts.guard import GuardRecord, GuardRollback
 from steep.artifacts.lineage import Lineage, go_back
+from steep.artifacts.manifest import CheckpointManifest
 from steep.evaluate.compare import score_row
 from steep.planning.guard import (
     MAX_ROLLBACKS,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from steep.artifacts.checkpoints import Parent
 from steep.artifacts.lineage import Lineage, set_aside
+from steep.artifacts.manifest import Parent
 from steep.artifacts.retention import RetentionPolicy
 from steep.planning.recipe import Recipe
 from steep.spec.stages import Stage

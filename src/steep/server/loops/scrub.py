@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from steep.artifacts.checkpoints import CheckpointCatalog, FileRecord
+from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.lineage import steps_set_aside
+from steep.artifacts.manifest import FileRecord
 from steep.artifacts.scrubbing import read_back
 from steep.server.removal import remove_checkpoint
 from steep.server.service import Service

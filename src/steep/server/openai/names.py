@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from steep.artifacts.checkpoints import MANIFEST
+from steep.artifacts.manifest import MANIFEST
 from steep.server.admission import PACKAGED
 from steep.server.auth import Caller
 from steep.server.service import Service
