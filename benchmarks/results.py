@@ -144,30 +144,39 @@ def row(trial: Trial, results: dict[str, Any], score: dict[str, Any], label: str
     ]
 
 
-def table(trials: list[Trial]) -> str:
-    """The base, each run's last checkpoint and its selected model."""
-    lines: list[list[str]] = []
+def table(trials: list[Trial], before: str = "") -> str:
+    """The base, each run's last checkpoint and its mixes with the base.
+
+    Args:
+        trials: in the order of their rows.
+        before: the table as it was: rows of runs that are not here stay as they are.
+    """
+    kept = [line for line in before.splitlines() if line.startswith("| ")]
+    head, base = (kept[0], kept[2]) if kept else ("", "")
+    body: list[str] = []
     for trial in trials:
         results = trial.results()
         if results is None:
+            body += [line for line in kept if line[2:].split(" | ")[0].split(";")[0] == trial.label]
             continue
         scores = results["scores"]
         general = sorted(scores[0]["general"])
-        if not lines:
-            lines += [
-                ["run", "tokens", "domain", "gain", *general, "selected", "seconds"],
-                row(trial, results, scores[0], "base"),
-            ]
+        if not head:
+            head = _line(["run", "tokens", "domain", "gain", *general, "selected", "seconds"])
+            base = _line(row(trial, results, scores[0], "base"))
         last = max((s for s in scores if s["kind"] == "checkpoint"), key=lambda s: s["step"])
         shown = [(last, trial.label)]
         shown += [(s, f"{trial.label}; {s['alpha']:g} x it + base") for s in scores if s["kind"] == "interpolation"]
         shown += [(s, f"{trial.label}; average") for s in scores if s["kind"] == "average"]
-        lines += [row(trial, results, score, label) for score, label in shown]
-    if not lines:
+        body += [_line(row(trial, results, score, label)) for score, label in shown]
+    if not body:
         return "Not measured yet.\n"
-    head, *body = lines
-    rule = ["---"] + ["---:"] * (len(head) - 1)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *body)) + "\n"
+    rule = _line(["---"] + ["---:"] * (head.count(" | ")))
+    return "\n".join([head, rule, base, *body]) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def seeds(trials: list[Trial]) -> str:
@@ -192,18 +201,26 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):+.3f} ({min(values):+.3f} to {max(values):+.3f})"
 
 
+def body_of(name: str, trials: list[Trial], before: str) -> str:
+    """What stands between the markers of a group. The recipes have a table for each corpus, whose bases differ."""
+    if name == "defaults":
+        first, _, rest = before.partition("| run |")
+        return (seeds(trials) or first) + table(trials, "| run |" + rest if rest else "")
+    tables = []
+    for corpus in CORPORA:
+        mine = before.partition(f"### {corpus}\n")[2].partition("### ")[0]
+        tables.append(f"### {corpus}\n\n{table([t for t in trials if t.corpus == corpus], mine)}")
+    return "\n".join(tables)
+
+
 def write_page(groups: dict[str, list[Trial]]) -> None:
     """Put the tables between their markers in docs/results.md."""
-    text = PAGE.read_text() if PAGE.exists() else "# Results\n"
+    text = PAGE.read_text()
     for name, trials in groups.items():
         begin, end = BEGIN.format(name), END.format(name)
-        body = (seeds(trials) if name == "defaults" else "") + table(trials)
-        block = f"{begin}\n\n{body}\n{end}"
-        if begin in text:
-            head, _, rest = text.partition(begin)
-            text = head + block + rest.partition(end)[2]
-        else:
-            text += f"\n## {name}\n\n{block}\n"
+        head, _, rest = text.partition(begin)
+        before, _, rest = rest.partition(end)
+        text = f"{head}{begin}\n\n{body_of(name, trials, before.strip())}\n{end}{rest}"
     PAGE.write_text(text)
 
 

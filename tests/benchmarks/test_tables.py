@@ -147,3 +147,27 @@ def test_list_names_the_rows_and_measures_nothing(plan, repository):
     assert [line.split()[0] for line in done.stdout.splitlines()] == [row.name for row in plan.rows(plan.FULL)]
     only = subprocess.run([*command, "--only", "memory"], cwd=repository, capture_output=True, text=True, check=True)
     assert [line.split()[0] for line in only.stdout.splitlines()] == ["memory-8m", "memory-135m"]
+
+
+def test_rows_of_runs_that_are_not_here_stay_in_a_table_of_results(tmp_path, monkeypatch):
+    results = importlib.import_module("results")
+    monkeypatch.setattr(results, "RUNS", tmp_path)
+    here, away, never = (
+        results.Trial("group", name, name, tmp_path, "python_peps", "1M tokens") for name in ("here", "away", "never")
+    )
+    general = {"novels": 1.5}
+    base = {"step": 0, "kind": "checkpoint", "tokens_seen": 0, "domain_bpb": 3.0, "gain": 0.0, "general": general}
+    last = base | {"step": 8, "tokens_seen": 1_000_000, "domain_bpb": 2.0, "gain": 1.0, "general": {"novels": 1.6}}
+    mix = last | {"kind": "interpolation", "alpha": 0.5}
+    scores = [one | {"selected": one is last} for one in (base, last, mix)]
+    scores[1]["selected"] = True
+    for trial in (here, away):
+        trial.directory.mkdir(parents=True)
+        (trial.directory / "results.json").write_text(json.dumps({"scores": scores}))
+        (trial.directory / "reports.jsonl").write_text('{"kind": "stage", "stage": "train", "seconds": 7}')
+    whole = results.table([here, away, never])
+    assert whole.count("\n") == 7
+    assert "| away | 1.00M | 2.000 | +1.000 | +0.100 | yes | 7 |" in whole
+    (away.directory / "results.json").unlink()
+    assert results.table([here, away, never], whole) == whole
+    assert "away" not in results.table([here, away, never])

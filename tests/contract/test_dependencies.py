@@ -6,6 +6,8 @@ import ast
 import re
 import sys
 import tomllib
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -51,9 +53,15 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+@cache
+def installed_packages() -> Mapping[str, list[str]]:
+    """It looks through every installed package, which takes a second."""
+    return packages_distributions()
+
+
 def distribution(module: str) -> str:
     root = module.partition(".")[0]
-    installed = packages_distributions().get(root, [root])
+    installed = installed_packages().get(root, [root])
     return normal(DISTRIBUTIONS.get(module) or DISTRIBUTIONS.get(root) or installed[0])
 
 
