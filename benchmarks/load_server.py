@@ -91,7 +91,7 @@ class Watch:
     def __init__(self, store: Store) -> None:
         self.decisions: list[dict[str, float]] = []
         self._parts: dict[str, float] = {}
-        store.queue.snapshot = self._timed("snapshot", store.queue.snapshot)  # type: ignore[method-assign]
+        store.queue.heads = self._timed("snapshot", store.queue.heads)  # type: ignore[method-assign]
         scheduler.place = self._timed("place", scheduler.place)  # type: ignore[attr-defined]
 
     def _timed(self, name: str, work: Callable[..., Answer]) -> Callable[..., Answer]:

@@ -202,7 +202,7 @@ def test_who_asks_for_places_finds_them_worked_out_by_the_scheduler(
     job = client.jobs.create(spec("waits")).id
     places = QueuePlaces(store, lambda: [])
     places.put([store.jobs.get(job, now)], now)
-    places.see(store.queue.snapshot(now + 3))
+    places.refresh(now + 3, [])
     monkeypatch.setattr(store.queue, "snapshot", None)  # nobody looks for himself now
     (view,) = places.put([store.jobs.get(job, now)], now + 6)
     assert view.position == 1

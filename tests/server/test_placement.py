@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from itertools import combinations
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steep.server.placement import Decisions, place
-from steep.server.waiting import OfferedDevice, ProjectUse, RunningJob, Snapshot, WaitingJob, queue_order
+from steep.server.waiting import (
+    OfferedDevice,
+    ProjectUse,
+    RunningJob,
+    Snapshot,
+    WaitingJob,
+    need_of,
+    queue_order,
+    suiting,
+)
 from steep.spec.states import REASONS, Reason, State
 
 NOW = 10_000.0
@@ -315,7 +325,8 @@ def test_what_holds_in_every_snapshot(snapshot: Snapshot) -> None:
 @settings(max_examples=100, deadline=None)
 @given(snapshots())
 def test_preemption_is_enough_once_those_who_were_asked_have_stopped(snapshot: Snapshot) -> None:
-    """When all who were asked to yield are gone, everybody they yielded to is placed."""
+    """When all who were asked to yield are gone, everybody they yielded to is placed; where one who takes any device and one who
+    takes few of them wait for the same, the first of them at least."""
     decisions = place(snapshot)
     if not decisions.preemptions:
         return
@@ -335,4 +346,10 @@ def test_preemption_is_enough_once_those_who_were_asked_have_stopped(snapshot: S
     ]
     usable = [one._replace(usable=True) for one in snapshot.devices]
     free = Snapshot(NOW, waiting_on, left, usable, [])
-    assert {one.job_id for one in place(free).placements} == {job.id for job in waiting_on}
+    placed = {one.job_id for one in place(free).placements}
+    assert queue_order(free)[0].id in placed
+    has_gpus = any(one.kind == "gpu" for one in usable)
+    suited = {frozenset(suiting(usable, need_of(job, has_gpus))) for job in waiting_on}
+    devices = [frozenset(number for _, numbers in places for number in numbers) for places in suited]
+    if all(one == other or not one & other for one, other in combinations(devices, 2)):
+        assert placed == {job.id for job in waiting_on}

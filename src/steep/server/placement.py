@@ -31,6 +31,9 @@ MAX_PREEMPTIONS = 50
 NUM_COUNTED = 100
 """Sentences count the jobs ahead up to here, so that they need not all be written anew when one job of thousands begins."""
 
+MANY_AHEAD = f"more than {NUM_COUNTED} jobs ahead"
+"""How the sentence ends of a job that more are ahead of."""
+
 
 class Placement(NamedTuple):
     """Begin an attempt of this job on these devices."""
@@ -321,7 +324,7 @@ def _ahead(jobs: int) -> str:
     if jobs == 0:
         return "next in the queue"
     if jobs > NUM_COUNTED:
-        return f"more than {NUM_COUNTED} jobs ahead"
+        return MANY_AHEAD
     return "1 job ahead" if jobs == 1 else f"{jobs} jobs ahead"
 
 

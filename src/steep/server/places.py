@@ -63,14 +63,14 @@ class QueuePlaces:
             for view in views
         )
 
-    def see(self, snapshot: Snapshot) -> None:
-        """Work it out anew from a snapshot that was taken anyway, devices included, where somebody asked of late."""
-        asked_lately = snapshot.now - self._asked_at <= ASKED_SECONDS
-        is_new = FRESH_SECONDS <= self._known_until - snapshot.now <= 2 * FRESH_SECONDS
+    def refresh(self, now: float, devices: Sequence[OfferedDevice]) -> None:
+        """Work it out anew, where somebody asked of late and what is known will soon be old."""
+        asked_lately = now - self._asked_at <= ASKED_SECONDS
+        is_new = FRESH_SECONDS <= self._known_until - now <= 2 * FRESH_SECONDS
         if asked_lately and not is_new:
-            known = self._work_out(snapshot)
+            known = self._work_out(self._store.queue.snapshot(now, devices))
             with self._lock:
-                self._known, self._known_until = known, snapshot.now + 2 * FRESH_SECONDS
+                self._known, self._known_until = known, now + 2 * FRESH_SECONDS
 
     def _at(self, now: float, wanted: Set[str]) -> _Known:
         self._asked_at = now

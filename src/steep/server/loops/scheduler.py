@@ -52,16 +52,16 @@ class Scheduler:
     def turn(self) -> None:
         """Mend what was left half done, then place whoever can be placed."""
         self._mend()
-        snapshot = self._store.queue.snapshot(self._service.now())
+        snapshot = self._store.queue.heads(self._service.now())
         if not snapshot.waiting:
             return
         offered = self._offered()
+        snapshot = replace(snapshot, devices=[one for _, one in offered.values()])
         with self._service.traces.span("schedule", {"steep.waiting": len(snapshot.waiting)}, {}) as span:
-            snapshot = replace(snapshot, devices=[one for _, one in offered.values()])
             decisions = place(snapshot)
             span.tell({"steep.placed": len(decisions.placements), "steep.preempted": len(decisions.preemptions)})
             self._carry_out(decisions, offered)
-        self._service.queue_places.see(snapshot)
+        self._service.queue_places.refresh(self._service.now(), snapshot.devices)
 
     def _carry_out(self, decisions: Decisions, offered: Offered) -> None:
         for placement in decisions.placements:

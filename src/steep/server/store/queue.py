@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from pydantic_core import from_json
-from sqlalchemy import Connection, Executable, Row, and_, bindparam, func, select, update
+from sqlalchemy import Connection, Executable, Row, Select, and_, bindparam, func, or_, select, update
 
-from steep.server.placement import Wait
+from steep.server.placement import MANY_AHEAD, NUM_COUNTED, Wait
 from steep.server.store.database import Database, Transaction
 from steep.server.store.projects import stored_bytes
 from steep.server.store.standings import columns_of, standing_of
@@ -19,6 +19,10 @@ from steep.server.store.tables import attempts, device_leases, job_progress, job
 from steep.server.waiting import OfferedDevice, ProjectUse, RunningJob, Snapshot, WaitingJob
 from steep.spec.events import EventKind
 from steep.spec.states import HOLDS, State, advance
+
+NUM_HEADS = NUM_COUNTED + 28
+"""So many jobs of a line are looked at in one decision, those that ask for the same and differ in age alone. No fewer than sentences
+count: of one that is left out, more are ahead than that, whoever else was."""
 
 _CHUNK = 500  # rows of a statement; SQLite takes so many parameters and no more
 
@@ -48,15 +52,35 @@ class Queue:
         self._database = database
 
     def snapshot(self, now: float, devices: Sequence[OfferedDevice] = ()) -> Snapshot:
-        """What `placement.place` decides on, at one moment. The devices are those that backends have, lent ones too."""
+        """All who wait and run, at one moment. The devices are those that backends have, lent ones too."""
         with self._database.read() as connection:
-            return Snapshot(
-                now=now,
-                waiting=_waiting(connection),
-                running=_running(connection),
-                devices=devices,
-                projects=_projects(connection),
-            )
+            return self._snapshot(connection, _WAITING, now, devices)
+
+    def heads(self, now: float, devices: Sequence[OfferedDevice] = (), *, most: int = NUM_HEADS) -> Snapshot:
+        """What `placement.place` decides on: as `snapshot`, without those of long lines whose turn cannot come now.
+
+        Left out are jobs behind the first of their line, the oldest that ask for the same in the same project and with the
+        same priority, of which it is written down already that many are ahead; and those that are backing off. For all
+        others the decision is the same: as many as are placed of one line at once, and then the next turn goes on.
+        """
+        with self._database.read() as connection:
+            return self._snapshot(connection, _HEADS, now, devices, {"now": now, "most": most})
+
+    @staticmethod
+    def _snapshot(
+        connection: Connection,
+        query: _Waiting,
+        now: float,
+        devices: Sequence[OfferedDevice],
+        values: Mapping[str, Any] | None = None,
+    ) -> Snapshot:
+        return Snapshot(
+            now=now,
+            waiting=query.jobs(connection, values),
+            running=_running(connection),
+            devices=devices,
+            projects=_projects(connection),
+        )
 
     def leases(self) -> list[DeviceLease]:
         """All devices that are lent, and to whom."""
@@ -128,37 +152,57 @@ def _write_waits(transaction: Transaction, waits: Sequence[Wait]) -> int:
 _AS_JOB: Callable[[tuple[Any, ...]], WaitingJob] = partial(tuple.__new__, WaitingJob)  # `_make`, at a third of its time
 
 
-def _plain(connection: Connection, query: Executable) -> Sequence[Any]:
+def _plain(connection: Connection, query: Executable, values: Mapping[str, Any] | None = None) -> Sequence[Any]:
     """Rows as the driver gives them, since there may be thousands: of columns that are the same in the database and here."""
-    found = connection.execute(query)
+    found = connection.execute(query, values)
     assert found.cursor is not None
     return found.cursor.fetchall()
 
 
-_QUEUED = select(*(jobs.c[name] for name in WaitingJob._fields)).where(
-    jobs.c.state == str(State.QUEUED), jobs.c.reason.not_in(tuple(map(str, HOLDS)))
+_COLUMNS = tuple(jobs.c[name] for name in WaitingJob._fields)
+_QUEUED = select(*_COLUMNS).where(jobs.c.state == str(State.QUEUED), jobs.c.reason.not_in(tuple(map(str, HOLDS))))
+_LINE = tuple(jobs.c[name] for name in ("priority", "project", "gpu_count", "gpu", "location"))
+_IN_LINE = (
+    _QUEUED.add_columns(
+        func.row_number().over(partition_by=_LINE, order_by=(jobs.c.queued_at, jobs.c.id)).label("place")
+    )
+    # as `waiting.is_backing_off`
+    .where(or_(jobs.c.not_before <= bindparam("now"), jobs.c.since > bindparam("now")))
+    .subquery()
 )
+_HEAD = select(*(_IN_LINE.c[name] for name in WaitingJob._fields)).where(
+    or_(_IN_LINE.c.place <= bindparam("most"), _IN_LINE.c.detail.not_like(f"%{MANY_AHEAD}"))
+)
+
+
+class _Waiting:
+    """A query for waiting jobs, made once.
+
+    SQLite's driver lets other threads in at each row, and a busy server then waits thousands of times; so SQLite makes one text
+    of all rows, beside the other threads. Its times are right to a hundred-thousandth of a second.
+    """
+
+    def __init__(self, query: Select[Any]) -> None:
+        self._rows = query
+        self._text = select(func.json_group_array(func.json_array(*query.subquery().columns)))
+
+    def jobs(self, connection: Connection, values: Mapping[str, Any] | None) -> list[WaitingJob]:
+        """What it finds."""
+        if connection.dialect.name == "sqlite":
+            rows = from_json(connection.execute(self._text, values).scalar_one())
+        else:
+            rows = _plain(connection, self._rows, values)
+        return list(map(_AS_JOB, rows))
+
+
+_WAITING = _Waiting(_QUEUED)
+_HEADS = _Waiting(_HEAD)
 _LENT = select(device_leases.c.job_id, device_leases.c.backend, device_leases.c.device_id)
 _LIVING = (
     select(jobs.c.id, jobs.c.project, jobs.c.priority, attempts.c.gpus, attempts.c.started_at, attempts.c.state)
     .join(attempts, attempts.c.job_id == jobs.c.id)
     .where(attempts.c.ended_at.is_(None))
 )
-
-
-_QUEUED_AT_ONCE = select(func.json_group_array(func.json_array(*_QUEUED.selected_columns))).where(
-    *_QUEUED.whereclause.clauses  # type: ignore[union-attr]
-)
-
-
-def _waiting(connection: Connection) -> list[WaitingJob]:
-    """SQLite's driver lets other threads in at each row, and a busy server then waits thousands of times; so SQLite makes one text
-    of all rows, beside the other threads. Its times are right to a hundred-thousandth of a second."""
-    if connection.dialect.name == "sqlite":
-        rows = from_json(connection.execute(_QUEUED_AT_ONCE).scalar_one())
-    else:
-        rows = _plain(connection, _QUEUED)
-    return list(map(_AS_JOB, rows))
 
 
 def _running(connection: Connection) -> list[RunningJob]:
