@@ -97,13 +97,15 @@ def measurements(store: Store) -> dict[str, Callable[[int], object]]:
         "jobs.list, page 150": lambda _: store.jobs.list(1e5, page=PageRequest(150)),
         "events.after": lambda number: store.events.after(number * 100, limit=100),
         "queue.snapshot": lambda _: store.queue.snapshot(1e5, devices),
+        "queue.heads": lambda _: store.queue.heads(1e5, devices),
+        "heads + place": lambda _: place(store.queue.heads(1e5, devices)),
         "snapshot + place": lambda _: place(store.queue.snapshot(1e5, devices)),
     }
 
 
 def show(name: str, action: Callable[[int], object]) -> None:
     """Measure it and print a line."""
-    rounds = ROUNDS if not name.startswith(("queue", "snapshot")) else 20
+    rounds = ROUNDS if not name.startswith(("queue", "snapshot", "heads")) else 20
     times = []
     for number in range(rounds):
         begin = time.perf_counter()

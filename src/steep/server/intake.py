@@ -18,6 +18,8 @@ from steep.spec.api import ReportsAnswer
 MOST_AT_ONCE = 64
 """Others who write wait for one transaction, so it is kept short."""
 
+END_SECONDS = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
@@ -52,10 +54,10 @@ class Intake:
         return await answer
 
     def end(self) -> None:
-        """Take in what waits, and nothing more."""
+        """Take in what waits, and nothing more. A database that does not answer is not waited for: it will all be sent again."""
         if self._thread is not None:
             self._waiting.put(None)
-            self._thread.join()
+            self._thread.join(END_SECONDS)
 
     def _work(self) -> None:
         while (first := self._waiting.get()) is not None:
