@@ -52,6 +52,19 @@ def test_forgetting_is_the_worst_and_not_the_mean():
     assert view.forgetting(view.evaluations[10]) == pytest.approx(0.1)
 
 
+def test_domain_holdouts_count_by_their_bytes_as_in_results():
+    base = EvaluationReport(
+        step=0, tokens_seen=0, domain_bpb={"small": 4.0, "large": 2.0}, general_bpb={},
+        domain_bytes={"small": 100, "large": 300},
+    )  # fmt: skip
+    later = EvaluationReport(step=10, tokens_seen=10, domain_bpb={"small": 3.0, "large": 1.0}, general_bpb={})
+    view = view_of(base, later)
+    assert view.domain_bpb(base) == pytest.approx(2.5)
+    assert view.domain_bpb(later) == pytest.approx(1.5)
+    assert "domain 1.5000  gain +1.0000" in describe(later, view)
+    assert view_of(later).domain_bpb(later) == pytest.approx(2.0), "of which nobody told the bytes"
+
+
 def test_forgetting_cannot_be_said_without_the_base():
     view = view_of(evaluation(10, 1.5, novels=1.1))
     assert view.forgetting(view.evaluations[10]) is None

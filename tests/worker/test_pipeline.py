@@ -145,9 +145,17 @@ def test_until_ends_after_that_stage(context: Context, works: Works) -> None:
     assert runs(works) == [1] * 6
 
 
-@pytest.mark.parametrize("error", [DamagedArtifact("rotten", where="x"), RuntimeError("a defect"), KeyboardInterrupt()])
-def test_a_stage_that_fails_is_reported_and_runs_again(
-    context: Context, works: Works, heard: Recorder, error: BaseException
+@pytest.mark.parametrize(
+    ("error", "event"),
+    [
+        (DamagedArtifact("rotten", where="x"), "failed"),
+        (RuntimeError("a defect"), "failed"),
+        (KeyboardInterrupt(), "failed"),
+        (Stopped("stopped at step 5: SIGTERM was received"), "stopped"),
+    ],
+)
+def test_a_stage_that_fails_or_is_stopped_is_reported_and_runs_again(
+    context: Context, works: Works, heard: Recorder, error: BaseException, event: str
 ) -> None:
     def fail() -> None:
         raise error
@@ -157,7 +165,7 @@ def test_a_stage_that_fails_is_reported_and_runs_again(
         run_job(context)
     assert raised.value is error
     failed = heard.stages[-1]
-    assert (failed.stage, failed.event, failed.detail) == (Stage.TRAIN, "failed", str(error))
+    assert (failed.stage, failed.event, failed.detail) == (Stage.TRAIN, event, str(error))
     assert context.run.completion(Stage.TRAIN) is None
     assert runs(works) == [1, 1, 1, 0, 0, 0]
     works[Stage.TRAIN].meanwhile = lambda: None

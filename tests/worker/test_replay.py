@@ -77,10 +77,21 @@ def test_its_progress_goes_on_to_the_end(make: Make, tmp_path: Path, told: Any, 
 
 
 def test_who_was_stopped_keeps_what_was_complete(make: Make, tmp_path: Path) -> None:
-    calls = iter((None, None, "SIGTERM was received"))
+    cache = tmp_path / "cache" / "self" / "base-1"
+
+    def stop() -> str | None:
+        return "SIGTERM was received" if len(list(cache.glob("part-*"))) == 2 else None
+
     with pytest.raises(Stopped, match="SIGTERM"):
-        make(1, lambda: next(calls)).sample(tmp_path / "out", 3 * PART)
+        make(1, stop).sample(tmp_path / "out", 3 * PART)
     assert list(files(tmp_path, 1)) == ["part-00000.json", "part-00001.json"]
+
+
+def test_who_is_stopped_within_a_part_does_not_finish_it(make: Make, tmp_path: Path) -> None:
+    asked = iter((None, None, "SIGTERM was received"))
+    with pytest.raises(Stopped, match="SIGTERM"):
+        make(1, lambda: next(asked)).sample(tmp_path / "out", PART)
+    assert not (tmp_path / "cache" / "self" / "base-1" / "part-00000.json").exists()
 
 
 def test_parts_that_were_written_one_by_one_stay_when_several_are_written_at_once(make: Make, tmp_path: Path) -> None:

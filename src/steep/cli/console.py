@@ -20,8 +20,11 @@ from steep.spec.units import format_bytes, format_seconds, format_tokens
 PLAIN_INTERVAL_SECONDS = 5.0
 NOTICES_SHOWN = 4
 EVALUATIONS_SHOWN = 5
-MARKS = {"started": ("●", "cyan"), "completed": ("✓", "green"), "skipped": ("✓", "dim"), "failed": ("✗", "red")}
-ASCII_MARKS = {"started": "*", "completed": "+", "skipped": "+", "failed": "x"}
+MARKS = {
+    "started": ("●", "cyan"), "completed": ("✓", "green"), "skipped": ("✓", "dim"), "stopped": ("‖", "yellow"),
+    "failed": ("✗", "red"),
+}  # fmt: skip
+ASCII_MARKS = {"started": "*", "completed": "+", "skipped": "+", "stopped": "=", "failed": "x"}
 NOTICE_STYLES = {"info": "dim", "warning": "yellow", "error": "red"}
 
 
@@ -166,9 +169,9 @@ class LiveScreen:
 def evaluation_cells(view: View, step: int) -> tuple[str, ...]:
     """One row of the table of hold-outs: name, domain, gain, general, forgetting."""
     evaluation = view.evaluations[step]
-    domain, general = mean_bpb(evaluation.domain_bpb), mean_bpb(evaluation.general_bpb)
+    domain, general = view.domain_bpb(evaluation), mean_bpb(evaluation.general_bpb)
     base = view.base
-    gain = mean_bpb(base.domain_bpb) if base is not None and step else None
+    gain = view.domain_bpb(base) if base is not None and step else None
     forgetting = view.forgetting(evaluation) if step else None
     return (
         f"step {step}" if step else "base",

@@ -71,6 +71,8 @@ def _watch(run: RunDirectory, tail: Tail, screen: Screen, worker: subprocess.Pop
 
 def _stopping(screen: Screen) -> Callable[[int], None]:
     def tell(number: int) -> None:
-        screen.say(f"{signal.Signals(number).name}: a checkpoint is saved, then the run stops; please wait.")
+        screen.say(
+            f"{signal.Signals(number).name}: what is done is kept, and the run stops at the next safe point; please wait."
+        )
 
     return tell

@@ -59,13 +59,13 @@ def _step(report: StepReport, view: View) -> str:
 
 def _evaluation(report: EvaluationReport, view: View) -> str:
     name = "base" if report.step == 0 else f"step {report.step}"
-    domain, general = mean_bpb(report.domain_bpb), mean_bpb(report.general_bpb)
+    domain, general = view.domain_bpb(report), mean_bpb(report.general_bpb)
     parts = [
         f"domain {domain:.4f}" if domain is not None else "",
         f"general {general:.4f}" if general is not None else "",
     ]
     if report.step and view.base is not None:
-        base = mean_bpb(view.base.domain_bpb)
+        base = view.domain_bpb(view.base)
         forgetting = view.forgetting(report)
         parts.append("" if base is None or domain is None else f"gain {base - domain:+.4f}")
         parts.append("" if forgetting is None else f"forgetting {forgetting:+.4f}")

@@ -60,7 +60,7 @@ def interim(run: RunDirectory, view: View) -> Results | None:
 
 def _score(view: View, base: EvaluationReport, evaluation: EvaluationReport) -> Score:
     nan = float("nan")
-    before, after = mean_bpb(base.domain_bpb), mean_bpb(evaluation.domain_bpb)
+    before, after = view.domain_bpb(base), view.domain_bpb(evaluation)
     forgetting = view.forgetting(evaluation)
     general = mean_bpb(evaluation.general_bpb)
     return Score(

@@ -92,6 +92,10 @@ class View:
         """The base's hold-outs."""
         return self.evaluations.get(0)
 
+    def domain_bpb(self, evaluation: EvaluationReport) -> float | None:
+        """Of all domain hold-outs together."""
+        return mean_bpb(evaluation.domain_bpb, None if self.base is None else self.base.domain_bytes)
+
     def forgetting(self, evaluation: EvaluationReport) -> float | None:
         """The worst over the general hold-outs, against the base; None when it cannot be said."""
         base = self.base
@@ -103,9 +107,14 @@ class View:
         return max(lost, default=None)
 
 
-def mean_bpb(scores: dict[str, float]) -> float | None:
-    """A plain mean over hold-outs, for a glance while training; results weight by bytes."""
-    return sum(scores.values()) / len(scores) if scores else None
+def mean_bpb(scores: dict[str, float], text_bytes: dict[str, int] | None = None) -> float | None:
+    """The mean over hold-outs, each counting by its bytes as in results; where these are not known, a plain one."""
+    if not scores:
+        return None
+    weights = [(text_bytes or {}).get(name, 0) for name in scores]
+    if not all(weights):
+        weights = [1] * len(scores)
+    return sum(bpb * weight for bpb, weight in zip(scores.values(), weights, strict=True)) / sum(weights)
 
 
 def sparkline(values: list[float], width: int, blocks: str = "▁▂▃▄▅▆▇█") -> str:

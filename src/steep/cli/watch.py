@@ -109,8 +109,8 @@ def _stage_state(run: RunDirectory, view: View, stage: Any, busy: bool) -> str:
     report = view.stages.get(stage)
     if report is not None and report.event == "started":
         return "working" if busy else "stopped"
-    if report is not None and report.event == "failed":
-        return "failed"
+    if report is not None and report.event in ("stopped", "failed"):
+        return report.event
     return "complete" if run.completion(stage) is not None else "waiting"
 
 

@@ -20,11 +20,11 @@ class _Report(BaseModel):
 
 
 class StageReport(_Report):
-    """A stage began, ended or was skipped because its result was already there."""
+    """A stage began, ended, was stopped to go on later, or was skipped because its result was already there."""
 
     kind: Literal["stage"] = "stage"
     stage: Stage
-    event: Literal["started", "completed", "skipped", "failed"]
+    event: Literal["started", "completed", "skipped", "stopped", "failed"]
     seconds: float = 0.0
     detail: str = ""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from steep.artifacts.files import hash_text
 from steep.spec.errors import OutOfSpace, Stopped
@@ -74,8 +74,9 @@ def run_stage(context: Context, stage: Stage, work: StageWork) -> None:
         outputs = work.work(context)
     except BaseException as error:
         seconds = time.monotonic() - started
+        event: Literal["stopped", "failed"] = "stopped" if isinstance(error, Stopped) else "failed"
         with suppress(OutOfSpace):  # what went wrong in the first place is to be told
-            context.observer.stage(StageReport(stage=stage, event="failed", seconds=seconds, detail=str(error)))
+            context.observer.stage(StageReport(stage=stage, event=event, seconds=seconds, detail=str(error)))
         raise
     context.run.complete(stage, fingerprint, outputs)
     context.observer.stage(StageReport(stage=stage, event="completed", seconds=time.monotonic() - started))

@@ -69,7 +69,7 @@ class SelfSampler:
         tokenizer: directory or hub id of its tokenizer.
         weights: fingerprint of the base, the key of the cache.
         progress: told of tokens sampled.
-        should_stop: asked between parts.
+        should_stop: asked every few tokens; of a part that is not complete, nothing is kept.
     """
 
     model: PreTrainedModel
@@ -120,7 +120,11 @@ class SelfSampler:
             self.progress("tokens sampled from the base", min(tokens, last), last)
 
         def telling_from(before: int) -> Progress:
-            return lambda what, done, total: tell(before + done)
+            def telling(what: str, done: float, total: float | None) -> None:
+                self._go_on()
+                tell(before + done)
+
+            return telling
 
         cache = cache_directory() / "self" / self.weights
         for first in range(0, num_parts, at_once):
@@ -128,11 +132,14 @@ class SelfSampler:
             tell(first * PART_TOKENS)
             if all(path.exists() for path in paths[: num_parts - first]):
                 continue
-            if reason := self.should_stop():
-                raise Stopped(f"stopped while sampling: {reason}", cure="Run the same command to go on.")
+            self._go_on()
             _write_parts(self.model, self.tokenizer, paths, first, telling_from(first * PART_TOKENS))
         tell(last)
         return [cache / f"part-{part:05d}.json" for part in range(num_parts)]
+
+    def _go_on(self) -> None:
+        if reason := self.should_stop():
+            raise Stopped(f"stopped while sampling: {reason}", cure="Run the same command to go on.")
 
 
 def open_self(directory: Path) -> SelfText:

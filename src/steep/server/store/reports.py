@@ -151,7 +151,7 @@ def _take(taking: _Taking, report: Report) -> None:
 def _stage(taking: _Taking, report: StageReport) -> None:
     if report.event == "started":
         taking.goes_on(stage=str(report.stage), what="", done=None, total=None, eta_seconds=None)
-    seconds = f" in {report.seconds:.1f} s" if report.event in ("completed", "failed") else ""
+    seconds = f" in {report.seconds:.1f} s" if report.event in ("completed", "stopped", "failed") else ""
     detail = f": {report.detail}" if report.detail else ""
     taking.tell(
         EventKind.STAGE,
