@@ -285,6 +285,42 @@ def test_what_is_wrong_is_said_with_its_place_and_its_cure(call, tmp_path):
     assert "is not a run directory" in call("checkpoints", "list", tmp_path)[2]
 
 
+def test_jobs_are_listed_by_the_words_that_they_are_shown_with(call, answer):
+    call("jobs", "submit", "job.yaml", "--hold", "--name", "waits-for-me")
+    assert "waits-for-me" in [job["name"] for job in answer("jobs", "list", "--state", "paused")]
+    code, _, err = call("jobs", "list", "--state", "pausing")
+    assert code == 2
+    assert "--state: there is no state 'pausing'" in err
+    assert "succeeded, failed, cancelled, paused" in err
+    assert "validation" not in err
+
+
+def test_one_job_that_refuses_keeps_no_other_from_being_asked(call, answer):
+    for name in ("first", "second", "third"):
+        call("jobs", "submit", "job.yaml", "--hold", "--name", name)
+    assert call("jobs", "cancel", "second")[0] == 0
+    code, out, err = call("jobs", "pause", "first", "second", "third")
+    assert code != 0
+    assert "(first) is paused" in out
+    assert "(third) is paused" in out
+    assert "was cancelled and cannot be" in err
+    assert "resumed: it is not paused" in call("jobs", "resume", "second")[2]
+
+
+def test_a_job_is_known_by_its_name_where_a_run_directory_could_be(call):
+    call("jobs", "submit", "job.yaml", "--hold", "--name", "called-so")
+    assert "called-so" in call("status", "called-so")[1]
+    assert call("checkpoints", "list", "called-so")[0] == 0
+    assert "is not a run directory" in call("checkpoints", "list", "nobody-is-called-so")[2]
+
+
+def test_a_port_that_is_not_used_is_said_to_be_so(call):
+    port = free_port()
+    code, out, err = call("up", "--detach", "--port", port)
+    assert code == 0
+    assert f"--port {port} is not used" in out + err
+
+
 # ------------------------------------------------------------------------------------------- files, keys, projects, secrets
 
 

@@ -308,3 +308,17 @@ def test_a_path_that_goes_up_is_written_as_it_is_read(tmp_path):
     assert spec.base.model == str(tmp_path / "base")
     inner = str(tmp_path / "jobs" / "first" / "a" / ".." / "b")  # `a` may be a link, so that nothing is cut out there
     assert [source.path for source in spec.corpus.sources] == [str(tmp_path / "jobs" / "text"), inner]
+
+
+def test_a_list_is_not_called_empty_because_an_item_of_it_is_wrong():
+    told = refusal(changed(corpus={"sources": [{"path": "./tickets.jsonl", "text_feild": "body"}]}))
+    assert "did you mean 'text_field'?" in told
+    assert "at least 1 item" not in told
+    assert "at least 1 item" in refusal(changed(corpus={"sources": []}))
+
+
+def test_what_was_set_is_not_looked_for_in_the_file(tmp_path):
+    path = write(tmp_path / "job.yaml", yaml.safe_dump(SMALL))
+    with pytest.raises(InvalidSpec) as refused:
+        load_spec(path, overrides=("training.budget=abc",))
+    assert refused.value.where == f"{path} --set training.budget"

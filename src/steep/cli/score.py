@@ -14,7 +14,10 @@ def score(
         ..., "--text", metavar="PATH", help="File or directory of text; give it again for more, each is scored."
     ),
     max_tokens: str = typer.Option(
-        "100k", "--max-tokens", metavar="TOKENS", help="Tokens scored of each --text at most, from its first file on."
+        "100k",
+        "--max-tokens",
+        metavar="TOKENS",
+        help="About so many tokens of each --text are scored: whole pieces from its first file on, at least one.",
     ),
     trust_remote_code: bool = typer.Option(False, "--trust-remote-code", help="Run code that comes with the model."),
     json: bool = typer.Option(False, "--json", help="Print the answer as JSON."),

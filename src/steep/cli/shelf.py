@@ -38,17 +38,17 @@ class Shelf(Protocol):
 
 
 def open_shelf(where: str) -> AbstractContextManager[Shelf]:
-    """The checkpoints of a run directory, or of the job with this id.
+    """The checkpoints of a run directory, or of the job with this id or name.
 
     Raises:
         InvalidInput: it is neither, or no server is known.
     """
-    from steep.cli.service.connect import is_job
+    from steep.cli.service.connect import job_meant
 
-    if is_job(where):
+    if (job := job_meant(where)) is not None:
         from steep.cli.service.shelf import open_job_shelf
 
-        return open_job_shelf(where)
+        return open_job_shelf(job)
     return nullcontext(RunShelf(existing_run(where)))
 
 

@@ -21,12 +21,12 @@ def watch(where: str = RunOrJob) -> None:
 
     from steep.artifacts.rundir import RunDirectory
     from steep.cli.follow import follow
-    from steep.cli.service.connect import is_job
+    from steep.cli.service.connect import job_meant
     from steep.cli.service.following import watch as watch_job
     from steep.cli.summary import show
 
-    if is_job(where):
-        watch_job(where, json=False)
+    if (job := job_meant(where)) is not None:
+        watch_job(job, json=False)
         return
     run = RunDirectory.existing(where)
     console = Console()
@@ -49,15 +49,15 @@ def status(
     """Where a run or a job stands: its stages, its last step, its checkpoints, what it warned of. Or how the service is."""
     from steep.artifacts.rundir import RunDirectory
     from steep.cli.output import print_json
-    from steep.cli.service.connect import is_job
+    from steep.cli.service.connect import job_meant
     from steep.cli.service.looking import show as show_job
     from steep.cli.service.status import show_service
 
     if where is None:
         show_service(json=json)
         return
-    if is_job(where):
-        show_job(where, json=json)
+    if (job := job_meant(where)) is not None:
+        show_job(job, json=json)
         return
     run = RunDirectory.existing(where)
     view = _view(run)

@@ -50,7 +50,13 @@ def load_spec(path: Path, *, overrides: Sequence[str] = ()) -> JobSpec:
     Raises:
         InvalidSpec: missing or malformed file, unknown key, bad value.
     """
-    return parse_spec(read_values(path, overrides=overrides), where=str(path), directory=path.resolve().parent)
+    values = read_values(path, overrides=overrides)
+    return parse_spec(values, where=_place(path, overrides), directory=path.resolve().parent)
+
+
+def _place(path: Path, overrides: Sequence[str]) -> str:
+    """Where a spec's values stand: what is wrong may be none of the file's."""
+    return " ".join([str(path), *(f"--set {read_override(override)[0]}" for override in overrides)])
 
 
 def read_values(path: Path, *, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -119,7 +125,10 @@ def _override(values: dict[str, Any], override: str) -> None:
 
 def _explain(error: ValidationError, values: dict[str, Any], where: str) -> InvalidSpec:
     problems = []
-    for issue in error.errors():
+    issues = error.errors()
+    for issue in issues:
+        if _follows(issue["loc"], [other["loc"] for other in issues]):
+            continue
         *parents, last = issue["loc"] or ("",)
         is_key = issue["type"] == "extra_forbidden"  # whatever it looks like
         location = [part for part in (*parents, last) if not _is_union_label(part) or (is_key and part is last)]
@@ -138,6 +147,11 @@ def _explain(error: ValidationError, values: dict[str, Any], where: str) -> Inva
         where=where,
         cure="`steep spec schema` prints every key with its meaning.",
     )
+
+
+def _follows(place: tuple[int | str, ...], places: Sequence[tuple[int | str, ...]]) -> bool:
+    """Whether something is wrong with a whole because something is wrong within it, such as a list that then has no items."""
+    return any(len(other) > len(place) and other[: len(place)] == place for other in places)
 
 
 def _is_union_label(part: int | str) -> bool:

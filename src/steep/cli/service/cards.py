@@ -19,11 +19,11 @@ ENDINGS = {State.SUCCEEDED: "has succeeded", State.FAILED: "has failed", State.C
 HEADERS = ("id", "name", "state", "gain", "forgetting", "cost", "created", "what")
 
 
-def print_jobs(views: Sequence[JobView], *, projects: bool) -> None:
+def print_jobs(views: Sequence[JobView], *, projects: bool, empty: str = "There are no such jobs.") -> None:
     """A list of jobs; with the project of each where several are listed."""
     headers = ("project", *HEADERS) if projects else HEADERS
     rows = ([view.project, *_row(view)] if projects else _row(view) for view in views)
-    print_table(headers, rows, empty="There are no such jobs.", right=("gain", "forgetting", "cost"))
+    print_table(headers, rows, empty=empty, right=("gain", "forgetting", "cost"))
 
 
 def word_of(view: JobView) -> str:

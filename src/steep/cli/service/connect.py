@@ -18,6 +18,7 @@ FOLLOWING_SECONDS = 600.0
 """How long it is waited for while it is followed: a restart must not end that."""
 
 _JOB_ID = re.compile(r"job-[0-9a-z]+")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @contextmanager
@@ -37,6 +38,28 @@ def connected(*, patience_seconds: float | None = None) -> Iterator[Client]:
 def is_job(where: str) -> bool:
     """Whether a job of the service is meant and not a run directory: it looks like a job's id, and no such directory is there."""
     return _JOB_ID.fullmatch(where) is not None and not Path(where).is_dir()
+
+
+def job_meant(where: str) -> str | None:
+    """The job that is meant where a run directory could be, by its id or its name; None: none is.
+
+    A name is looked up only where there is no such path, and where a server is known and answers.
+    """
+    from steep.spec.errors import NotFound, ServerUnavailable, SteepError
+
+    if is_job(where):
+        return where
+    if Path(where).exists() or _NAME.fullmatch(where) is None:
+        return None
+    try:
+        with connected(patience_seconds=0.0) as client:
+            return find_job(client, where)
+    except (NotFound, ServerUnavailable):
+        return None
+    except SteepError as error:
+        if "have this name" in error.what:
+            raise
+        return None  # no server is known, or no key for it
 
 
 def find_job(client: Client, job: str) -> str:

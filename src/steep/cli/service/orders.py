@@ -32,19 +32,29 @@ def cancel(jobs: list[str] = JobsArgument, json: bool = JsonOption) -> None:
 
 
 def _ask(order: str, jobs: Sequence[str], json: bool) -> None:
-    """Give an order to each job, and print where each stands then."""
+    """Give an order to each job, and print where each stands then. One that refuses keeps no other from being asked."""
     from steep.cli.output import print_json
     from steep.cli.service.cards import sentence
     from steep.cli.service.connect import connected, find_job
+    from steep.spec.errors import Conflict
 
+    views: list[JobView] = []
+    refused: Conflict | None = None
     with connected() as client:
-        found = [find_job(client, job) for job in jobs]  # all of them, before anything is asked of the first
-        views = [getattr(client.jobs, order)(job).view for job in found]
-    if json:
+        for job in [find_job(client, job) for job in jobs]:  # all are found before anything is asked of the first
+            try:
+                views.append(getattr(client.jobs, order)(job).view)
+            except Conflict as error:
+                refused = refused or error
+                if error is not refused and not json:
+                    print(f"{job}: {error}")
+                continue
+            if not json:
+                print(sentence(views[-1]))
+    if json and views:
         print_json([view.model_dump(mode="json") for view in views])
-    else:
-        for view in views:
-            print(sentence(view))
+    if refused is not None:
+        raise refused
 
 
 def update(

@@ -38,12 +38,15 @@ def up(
     Jobs may read files below your home and below where you stand. Ctrl-C stops the server in good order; workers go on,
     and the next `steep up` finds them. Where one is at work already, it is shown.
     """
+    from steep.cli.output import say
     from steep.cli.paths import default_data
     from steep.cli.service import process
 
     place = (data or default_data()).absolute()
     there = process.find_server(place)
     if there is not None:
+        if there.address != f"http://{HOST}:{port}" and port != PORT:
+            say(f"--port {port} is not used: the server of this data directory listens at {there.address} already.")
         _tell(place, there.address, fresh=False, json=json)
         return
     process.require_packages()

@@ -171,7 +171,7 @@ class Jobs:
                 transaction.emit(job, EventKind.RELEASED, detail or "goes on once it has stopped")
                 return _stop(transaction, job, Reason.PREEMPT_REQUESTED, detail or "goes on once it has stopped")
             if not standing_of(job).is_paused:
-                raise _does_not_fit(job, "released: it is not held")
+                raise _does_not_fit(job, "resumed: it is not paused")
             # at once, which is no time of day: a clock that is ahead now would else make it wait once it is right again
             standing = move_job(transaction, job, State.QUEUED, Reason.RESUMED, detail, queued_at=now, not_before=0.0)
             transaction.emit(job, EventKind.RELEASED, detail)
