@@ -20,5 +20,5 @@ with_pip() {
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e "$what"
 }
 
-echo "Installing Steep into .venv: a few minutes the first time."
+echo "Installing Steep into .venv: a few minutes and up to 5.5 GB the first time; torch is most of it."
 with_uv || with_pip

@@ -145,12 +145,12 @@ def evaluate(
     from steep.cli.catalog import print_score
     from steep.cli.launch import act
     from steep.cli.output import print_json
-    from steep.cli.service.connect import is_job
+    from steep.cli.service.connect import job_meant
     from steep.cli.service.measuring import evaluate_of_job
     from steep.cli.shelf import existing_run
 
-    if is_job(where):
-        evaluate_of_job(where, step, _tasks(tasks), texts, watch=watch, json=json)
+    if (job := job_meant(where)) is not None:
+        evaluate_of_job(job, step, _tasks(tasks), texts, watch=watch, json=json)
         return
     run = existing_run(where)
     if texts or watch:
