@@ -9,6 +9,7 @@ from rich.console import Console
 from tests.cli.standin import results
 
 from steep.artifacts.rundir import RunDirectory
+from steep.cli.paths import steep_command
 from steep.cli.summary import show
 
 
@@ -30,3 +31,18 @@ def test_a_gain_that_was_not_measured_is_no_number(tmp_path):
     assert "nan" not in shown(run)
     run.results_file.write_text(results().model_copy(update={"base": "from scratch"}).model_dump_json())
     assert "forgetting +" not in shown(run)
+
+
+def test_the_next_command_can_be_typed_as_it_stands_there(tmp_path, monkeypatch):
+    program = tmp_path / ".venv" / "bin" / "steep"
+    program.parent.mkdir(parents=True)
+    program.touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [".venv/bin/steep", "demo"])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert steep_command() == ".venv/bin/steep"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert steep_command() == "steep"
+    monkeypatch.setattr("sys.argv", ["/usr/lib/python3/__main__.py"])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert steep_command() == "steep"

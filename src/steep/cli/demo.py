@@ -68,7 +68,7 @@ def make_job(directory: Path, base: str) -> Path:
 def _next_steps(job: Path) -> None:
     import shlex
 
-    from steep.cli.paths import shown
+    from steep.cli.paths import shown, steep_command
 
     print("\nThen your own text: put it under corpus.sources in the job file, and")
-    print(f"  steep run {shlex.quote(shown(job.resolve()))} --dir runs/mine")
+    print(f"  {steep_command()} run {shlex.quote(shown(job.resolve()))} --dir runs/mine")

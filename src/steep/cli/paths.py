@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
+import sys
 from pathlib import Path
 
 
@@ -10,6 +13,14 @@ def shown(path: Path) -> str:
     """Relative to where the user stands when it lies below, absolute otherwise."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) and path != here else str(path)
+
+
+def steep_command() -> str:
+    """How to call Steep from where the user stands: by its name where that is found, else by its path."""
+    begun = Path(sys.argv[0])
+    if begun.name != "steep" or shutil.which("steep") is not None:
+        return "steep"
+    return shlex.quote(shown(begun.absolute()))
 
 
 def default_run(name: str) -> Path:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steep.artifacts.rundir import RunDirectory
-from steep.cli.paths import shown
+from steep.cli.paths import shown, steep_command
 from steep.spec.results import Completion, Results
 from steep.spec.stages import Stage
 
@@ -108,4 +108,4 @@ def _files(run: RunDirectory, console: Console) -> None:
         console.print(f"Export  {shown(run.export)}", soft_wrap=True, highlight=False, markup=False)
     here = shlex.quote(shown(run.path))
     console.print("\nNext, look at the checkpoints, one of which may serve you better:", highlight=False)
-    console.print(f"  steep checkpoints list {here}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"  {steep_command()} checkpoints list {here}", soft_wrap=True, highlight=False, markup=False)

@@ -85,8 +85,8 @@ def find_settings(
     server = server or environment.get("STEEP_SERVER") or (config.server if config else None)
     if server is None:
         raise InvalidInput(
-            "no server is known",
-            where="STEEP_SERVER",
+            "no server is known here",
+            where="server",
             cure="`steep up` starts one here; `steep login` remembers another.",
         )
     server = _checked(server)

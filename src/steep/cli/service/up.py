@@ -69,6 +69,7 @@ def up(
 def _tell(data: Path, address: str, *, fresh: bool, json: bool) -> None:
     """Where the server is, where things lie, and what to do next."""
     from steep.cli.output import print_json
+    from steep.cli.paths import steep_command
     from steep.cli.service.process import log_file
     from steep.client.config import config_file, read_config
 
@@ -83,7 +84,7 @@ def _tell(data: Path, address: str, *, fresh: bool, json: bool) -> None:
     print(f"  data  {data}")
     print(f"  key   {config if is_known else _other_key(data, address)}")
     print(f"  log   {log_file(data)}")
-    print("Next:  steep jobs submit JOB.yaml --watch", flush=True)
+    print(f"Next:  {steep_command()} jobs submit JOB.yaml --watch", flush=True)
 
 
 def _other_key(data: Path, address: str) -> str:
