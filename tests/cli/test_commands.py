@@ -67,10 +67,32 @@ def test_an_unexpected_error_shows_its_traceback_only_with_debug(call, monkeypat
 def test_validate(call, tmp_path):
     job = tmp_path / "job.yaml"
     job.write_text(json.dumps(SMALL))
+    (tmp_path / "text").mkdir()
     assert call("spec", "validate", job)[0] == 0
     assert json.loads(call("spec", "validate", job, "--json", "--set", "seed=3")[1])["seed"] == 3
     assert call("spec", "validate", job, "--set", "seed=x")[0] == 2
     assert call("spec", "validate", tmp_path / "none.yaml")[0] == 2
+
+
+def test_validate_names_every_path_that_is_not_there(call, tmp_path):
+    job = tmp_path / "job.yaml"
+    values = {
+        "name": "job",
+        "base": "./base",
+        "corpus": {"sources": ["text", "s3://bucket/x", "text/*.md", "nowhere"]},
+        "replay": "novels",
+        "evaluation": {"general": ["general"], "tasks": ["arc_easy", "own.yaml"]},
+    }
+    job.write_text(json.dumps(values))
+    (tmp_path / "text").mkdir()
+    code, out, err = call("spec", "validate", job)
+    assert (code, out) == (2, "")
+    missing = {
+        "base.model": "base", "corpus.sources.3": "nowhere", "replay.source": "novels",
+        "evaluation.general.0": "general", "evaluation.tasks.1": "own.yaml",
+    }  # fmt: skip
+    told = [line.strip() for line in err.splitlines() if line.startswith("  ")]
+    assert told == [f"{key}: {tmp_path / name}" for key, name in missing.items()]
 
 
 def test_schema(call):

@@ -8,6 +8,11 @@ from pathlib import Path
 from steep.spec.errors import InvalidModel
 
 
+def is_directory_name(model: str) -> bool:
+    """Whether a model's name can be that of a directory alone: nothing in the hub is called so."""
+    return model.count("/") > 1 or model.startswith((".", "/", "~"))
+
+
 def find_directory(model: str, patterns: Sequence[str], *, holds: str) -> Path:
     """The directory of a model; of one of the hub, some files are downloaded, or found in the hub's cache.
 
@@ -25,7 +30,7 @@ def find_directory(model: str, patterns: Sequence[str], *, holds: str) -> Path:
     if directory.is_file():
         raise InvalidModel("is a file, not a directory", where=model, cure=f"Give the directory that holds {holds}.")
     name, _, revision = model.partition("@")
-    if name.count("/") > 1 or name.startswith((".", "/", "~")):
+    if is_directory_name(name):
         raise InvalidModel("there is no such directory", where=model, cure="Check the path of the base model.")
     from huggingface_hub import snapshot_download
 

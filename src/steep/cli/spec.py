@@ -22,11 +22,13 @@ def schema() -> None:
 
 @app.command()
 def validate(job: Path = JobFile, overrides: list[str] = SetOption, json: bool = JsonOption) -> None:
-    """Check a job file without doing anything. Exit code 2 when it is not valid."""
+    """Check a job file without doing anything. Exit code 2 when it is not valid, or names local paths that are not there."""
+    from steep.cli.missing import require_paths
     from steep.cli.output import print_json
     from steep.spec.load import load_spec
 
     spec = load_spec(job, overrides=overrides)
+    require_paths(spec, job)
     if json:
         print_json(spec.model_dump(mode="json"))
     else:

@@ -86,6 +86,14 @@ def local_path(source: Source) -> str:
     return os.path.abspath(os.path.expanduser(source.path.removeprefix("file://")))  # noqa: PTH100, PTH111  keeps links
 
 
+def is_missing(source: Source) -> bool:
+    """Whether a source names a file or directory of this machine that is not there. Of URLs and globs only listing can tell."""
+    if "://" in source.path and not source.path.startswith("file://"):
+        return False
+    path = local_path(source)
+    return not _is_glob(path) and not Path(path).exists()
+
+
 def root_of(source: Source) -> str:
     """The directory that origins of a source's local files are relative to, with a `/` at its end.
 

@@ -19,9 +19,11 @@ VOCABULARY_TEXT_BYTES = 64_000_000
 
 def inputs(context: Context) -> dict[str, Any]:
     """The corpus as it lies there now, and all that decides what is done with it."""
+    from steep.corpus.missing import require_sources
     from steep.corpus.sources import list_files, name_sources
 
     spec = context.spec
+    require_sources(spec)
     sources = name_sources(_all_sources(spec))
     return {
         "base": context.base_fingerprint,
