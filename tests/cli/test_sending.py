@@ -254,6 +254,27 @@ def test_a_server_that_is_not_there_is_a_problem_and_none_at_all_is_not(monkeypa
     assert "steep up" in lines["server"].cure
 
 
+def test_text_is_gathered_only_for_a_server_that_is_there(call, monkeypatch, tmp_path):
+    def gather():
+        raise AssertionError("gathered for nobody")
+
+    monkeypatch.setattr(jobfile, "_gathered", gather)
+    monkeypatch.setattr("steep.cli.service.connect.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for name in ("STEEP_SERVER", "STEEP_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    job = tmp_path / "job.yaml"
+    job.write_text(json.dumps(SMALL | {"corpus": {"sources": ["python://reference"]}}))
+    code, _, err = call("jobs", "submit", job)
+    assert code == 2
+    assert "Error: no server is known here" in err
+    write_config(config_file(), Settings("http://127.0.0.1:9", "key"))
+    code, _, again = call("jobs", "submit", job)
+    assert code == 1
+    assert "the server cannot be reached" in again
+    assert err.splitlines()[-1] == again.splitlines()[-1]  # the same cure
+
+
 def test_a_problem_is_exit_code_1(call, monkeypatch, tmp_path):
     one = checks.Finding("disk", "problem", "no room", "Free some.")
     monkeypatch.setattr(checks, "findings", lambda data: iter([one]))

@@ -63,6 +63,7 @@ def test_nothing_known_is_said_with_a_cure(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no server is known") as unknown:
         find_settings(environment={"HOME": str(tmp_path)})
     assert "steep up" in str(unknown.value.cure)
+    assert unknown.value.where is None  # nobody set a variable, so none is the place
 
 
 @pytest.mark.parametrize("server", ["localhost:8470", "ftp://x", "http://", "http://x:y", "//x", "http://x:99999"])

@@ -25,6 +25,7 @@ def read_job(
     *,
     top: Mapping[str, Any] | None = None,
     service: Mapping[str, Any] | None = None,
+    gather: bool = True,
 ) -> JobSpec:
     """Read and validate a job file. See `load_spec`.
 
@@ -33,6 +34,7 @@ def read_job(
         overrides: `dotted.key=value` strings, as given with `--set`.
         top: values at the top level, in place of those in the file.
         service: values of its `service` part, in place of those in the file.
+        gather: put the text of this Python in the place of `python://` sources; else `with_python_text` is left to do.
 
     Raises:
         InvalidSpec: missing or malformed file, unknown key, bad value.
@@ -43,7 +45,13 @@ def read_job(
     if service:
         below = values.get("service")
         values["service"] = {**(below if isinstance(below, dict) else {}), **service}
-    return with_python_text(parse_spec(values, where=str(path), directory=path.resolve().parent))
+    spec = parse_spec(values, where=str(path), directory=path.resolve().parent)
+    return with_python_text(spec) if gather else spec
+
+
+def has_python_text(spec: JobSpec) -> bool:
+    """Whether a source is `python://` text, which must be gathered first."""
+    return any(source.path.startswith(PYTHON) for source in spec.corpus.sources)
 
 
 def with_python_text(spec: JobSpec) -> JobSpec:
@@ -52,9 +60,9 @@ def with_python_text(spec: JobSpec) -> JobSpec:
     Raises:
         InvalidCorpus: there is no text of that kind.
     """
-    sources = tuple(_local(source) for source in spec.corpus.sources)
-    if sources == spec.corpus.sources:
+    if not has_python_text(spec):
         return spec
+    sources = tuple(_local(source) for source in spec.corpus.sources)
     return spec.model_copy(update={"corpus": spec.corpus.model_copy(update={"sources": sources})})
 
 

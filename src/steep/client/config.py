@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from steep.spec.errors import InvalidInput, Unauthorized
 
+START = "`steep up` starts one on this machine; `steep login ADDRESS` remembers another."
+"""What to do where no server is known, or the one that is cannot be reached."""
 DEFAULT_PORT = 8470
 
 
@@ -82,13 +84,9 @@ def find_settings(
         Unauthorized: no key for it is known.
     """
     config = read_config(config_file(environment))
-    server = server or environment.get("STEEP_SERVER") or (config.server if config else None)
+    server = server or _named_server(config, environment)
     if server is None:
-        raise InvalidInput(
-            "no server is known here",
-            where="server",
-            cure="`steep up` starts one here; `steep login` remembers another.",
-        )
+        raise InvalidInput("no server is known here", cure=START)
     server = _checked(server)
     key = key or environment.get("STEEP_KEY")
     if key is None and config is not None and _checked(config.server) == server:
@@ -98,6 +96,19 @@ def find_settings(
             "no key is known for this server", where=server, cure="`steep login`, or give it in STEEP_KEY."
         )
     return Settings(server, key)
+
+
+def knows_server(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether some server is known here, be it there or not.
+
+    Raises:
+        InvalidInput: the config file is damaged.
+    """
+    return _named_server(read_config(config_file(environment)), environment) is not None
+
+
+def _named_server(config: Settings | None, environment: Mapping[str, str]) -> str | None:
+    return environment.get("STEEP_SERVER") or (config.server if config else None)
 
 
 def _checked(server: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from steep.client.backoff import Backoff
+from steep.client.config import START
 from steep.client.problems import NOTHING_DONE, PASSING, error_of, retry_after_seconds
 from steep.client.requests import Answer, Request, Trouble
 from steep.client.transports import Stream, Transport
@@ -133,7 +134,7 @@ class Wire:
         if trouble.reached:
             what, cure = "the connection was lost", "Look whether it was done, then try again."
         else:
-            what, cure = "the server cannot be reached", "Start it (`steep up`), or give the address of another."
+            what, cure = "the server cannot be reached", START
         return ServerUnavailable(f"{what} ({trouble.why})", where=self.server, cure=cure)
 
     def _read(self, answer: Answer, model: type[Model]) -> Model:

@@ -184,7 +184,7 @@ def _data_directory(data: Path) -> Finding:
 
 
 def _server() -> Iterator[Finding]:
-    from steep.client.config import config_file, find_settings
+    from steep.client.config import START, config_file, find_settings, knows_server
     from steep.client.probe import probe
     from steep.spec.errors import Unauthorized
 
@@ -192,19 +192,19 @@ def _server() -> Iterator[Finding]:
         config = config_file()
         if config.exists() and config.stat().st_mode & 0o077:
             yield Finding("key", "warning", f"others on this machine may read {config}", f"Run: chmod 600 {config}")
+        if not knows_server():  # none is needed for `steep run`
+            yield Finding("server", "ok", "no server is known here", START)
+            return
         settings = find_settings()
     except Unauthorized as error:
         yield Finding("server", "warning", str(error), error.cure or "")
         return
     except SteepError as error:
-        level: Level = "ok" if error.where == "STEEP_SERVER" else "problem"  # none is needed for `steep run`
-        yield Finding("server", level, str(error.what), error.cure or "")
+        yield Finding("server", "problem", str(error.what), error.cure or "")
         return
     found = probe(settings.server)
     if found is None:
-        yield Finding(
-            "server", "problem", f"{settings.server} does not answer", "Start it: `steep up`, or ask its operator."
-        )
+        yield Finding("server", "problem", f"{settings.server} cannot be reached", START)
         return
     if not found.ready:
         text = f"{settings.server} is there and not ready (it answers {found.status})"

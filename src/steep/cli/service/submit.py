@@ -38,7 +38,7 @@ def submit(
 
     Local paths are taken from the job file's directory. Where the server is on another machine, local sources are uploaded.
     """
-    from steep.cli.jobfile import read_job
+    from steep.cli.jobfile import has_python_text, read_job, with_python_text
     from steep.cli.output import print_json
     from steep.cli.service.cards import print_plan, sentence
     from steep.cli.service.connect import connected
@@ -46,10 +46,13 @@ def submit(
     from steep.client.reading import given
 
     service: dict[str, Any] = given(project=project, priority=priority, gpu=gpu, gpu_count=gpu_count)
-    spec = read_job(job, overrides, top=given(name=name), service=service | ({"held": True} if hold else {}))
+    spec = read_job(job, overrides, top=given(name=name), service=service | ({"held": True} if hold else {}), gather=False)
     if tags:
         spec = spec.model_copy(update={"tags": tuple(dict.fromkeys((*spec.tags, *tags)))})
     with connected() as client:
+        if has_python_text(spec):
+            client.status()  # a server that is not there is said before minutes are spent on text for it
+            spec = with_python_text(spec)
         if dry_run:
             plan = client.jobs.plan(spec)
             print_json(plan.model_dump(mode="json")) if json else print_plan(plan)
