@@ -46,7 +46,9 @@ def submit(
     from steep.client.reading import given
 
     service: dict[str, Any] = given(project=project, priority=priority, gpu=gpu, gpu_count=gpu_count)
-    spec = read_job(job, overrides, top=given(name=name), service=service | ({"held": True} if hold else {}), gather=False)
+    spec = read_job(
+        job, overrides, top=given(name=name), service=service | ({"held": True} if hold else {}), gather=False
+    )
     if tags:
         spec = spec.model_copy(update={"tags": tuple(dict.fromkeys((*spec.tags, *tags)))})
     with connected() as client:
