@@ -12,6 +12,7 @@ from rich.text import Text
 
 from steep.artifacts.rundir import RunDirectory
 from steep.artifacts.tokens import TokenDatasetInfo
+from steep.corpus.language import UNKNOWN
 from steep.spec.errors import DamagedArtifact
 from steep.spec.units import format_bytes
 
@@ -83,7 +84,9 @@ def print_accounting(accounting: Mapping[str, Any]) -> None:
     console = Console(highlight=False)
     _print_split(accounting["split"], console)
     for name, value in accounting.items():
-        if name not in ("split", "drop_examples"):
+        if name == "languages":
+            _print_languages(value, console)
+        elif name not in ("split", "drop_examples"):
             _print_value(name, value, console)
     _print_drops(accounting["drop_examples"], console)
 
@@ -100,6 +103,18 @@ def _print_split(rows: list[dict[str, Any]], console: Console) -> None:
             f"{row['tokens']:,}",
             "-" if fertility is None else f"{fertility:.2f}",
         )
+    console.print(table)
+
+
+def _print_languages(documents: Mapping[str, int], console: Console) -> None:
+    """Documents by language, with how many were looked at: all together are fewer than the split has, and none is lost."""
+    if not documents:
+        return
+    table = _table("Languages", "", f"documents, of a sample of {sum(documents.values()):,}")
+    table.columns[-1].justify = "right"
+    for code, count in documents.items():
+        table.add_row("unknown" if code == UNKNOWN else code, f"{count:,}")
+    console.print()
     console.print(table)
 
 
