@@ -179,7 +179,7 @@ def test_what_the_server_says_of_a_wrong_call_reaches_the_user(call, service):
         "/jobs",
         lambda seen: problem(422, "no", detail="is no state", field="state", cure="Say running.", code=""),
     )
-    code, _, err = call("jobs", "list", "--state", "sleeping")
+    code, _, err = call("jobs", "list", "--state", "running")
     assert code == 2
     assert "state: is no state" in err
     assert "Say running." in err

@@ -95,7 +95,7 @@ def test_a_signal_is_passed_on_and_the_run_stops_in_good_order(job, tmp_path, nu
     process.send_signal(number)
     out, _ = process.communicate(timeout=20)
     assert process.returncode == 3
-    assert f"{number.name}: a checkpoint is saved" in out
+    assert f"{number.name}: what is done is kept" in out
     assert "Stopped: stopped at step 3\nRun the same command to go on." in out
 
 
