@@ -54,7 +54,7 @@ def home(tmp_path_factory):
     (home / "home" / "job.yaml").write_text(yaml.safe_dump(TINY))
     done = steep_in(home, "up", "--detach", "--cold", "--port", free_port())
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"Next:  \S*steep jobs submit JOB.yaml --watch", done.stdout)
+    assert re.search(r"Next:  .*steep'? jobs submit JOB.yaml --watch", done.stdout)
     yield home
     done = steep_in(home, "down")
     assert "is stopped" in done.stdout, done.stdout + done.stderr
