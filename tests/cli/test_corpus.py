@@ -50,7 +50,11 @@ def test_languages_are_said_to_be_those_of_a_sample(capsys):
     print_accounting({"split": [], "drop_examples": [], "languages": {"en": 146, "und": 2}, "sources": {}})
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     start = lines.index(["Languages"])
-    assert lines[start + 1 : start + 4] == [["documents,", "of", "a", "sample", "of", "148"], ["en", "146"], ["unknown", "2"]]
+    assert lines[start + 1 : start + 4] == [
+        ["documents,", "of", "a", "sample", "of", "148"],
+        ["en", "146"],
+        ["unknown", "2"],
+    ]
 
 
 def test_a_bad_corpus_is_exit_code_2(steep, job):
