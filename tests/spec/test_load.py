@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from steep.artifacts.rundir import RunDirectory
+from steep.cli.jobfile import read_job
 from steep.spec.errors import InvalidSpec
 from steep.spec.job import CLEANING_PRESETS, Source
 from steep.spec.load import is_remote, load_spec, parse_spec
@@ -319,6 +320,7 @@ def test_a_list_is_not_called_empty_because_an_item_of_it_is_wrong():
 
 def test_what_was_set_is_not_looked_for_in_the_file(tmp_path):
     path = write(tmp_path / "job.yaml", yaml.safe_dump(SMALL))
-    with pytest.raises(InvalidSpec) as refused:
-        load_spec(path, overrides=("training.budget=abc",))
-    assert refused.value.where == f"{path} --set training.budget"
+    for read in (load_spec, read_job):  # `steep run` and `jobs submit` read by the second
+        with pytest.raises(InvalidSpec) as refused:
+            read(path, overrides=("training.budget=abc",))
+        assert refused.value.where == f"{path} --set training.budget"

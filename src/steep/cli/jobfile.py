@@ -13,7 +13,7 @@ from typing import Any
 
 from steep.spec.errors import InvalidCorpus
 from steep.spec.job import JobSpec, Source
-from steep.spec.load import parse_spec, read_values
+from steep.spec.load import parse_spec, place_of, read_values
 
 PYTHON = "python://"
 KINDS = ("reference", "docstrings", "sources")
@@ -45,7 +45,7 @@ def read_job(
     if service:
         below = values.get("service")
         values["service"] = {**(below if isinstance(below, dict) else {}), **service}
-    spec = parse_spec(values, where=str(path), directory=path.resolve().parent)
+    spec = parse_spec(values, where=place_of(path, overrides), directory=path.resolve().parent)
     return with_python_text(spec) if gather else spec
 
 

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from steep.spec.errors import InvalidSpec
 from steep.spec.job import JobSpec
@@ -51,10 +52,10 @@ def load_spec(path: Path, *, overrides: Sequence[str] = ()) -> JobSpec:
         InvalidSpec: missing or malformed file, unknown key, bad value.
     """
     values = read_values(path, overrides=overrides)
-    return parse_spec(values, where=_place(path, overrides), directory=path.resolve().parent)
+    return parse_spec(values, where=place_of(path, overrides), directory=path.resolve().parent)
 
 
-def _place(path: Path, overrides: Sequence[str]) -> str:
+def place_of(path: Path, overrides: Sequence[str]) -> str:
     """Where a spec's values stand: what is wrong may be none of the file's."""
     return " ".join([str(path), *(f"--set {read_override(override)[0]}" for override in overrides)])
 
@@ -127,7 +128,7 @@ def _explain(error: ValidationError, values: dict[str, Any], where: str) -> Inva
     problems = []
     issues = error.errors()
     for issue in issues:
-        if _follows(issue["loc"], [other["loc"] for other in issues]):
+        if issue["type"] == "too_short" and _is_wrong_within(issue["loc"], issues):
             continue
         *parents, last = issue["loc"] or ("",)
         is_key = issue["type"] == "extra_forbidden"  # whatever it looks like
@@ -149,9 +150,9 @@ def _explain(error: ValidationError, values: dict[str, Any], where: str) -> Inva
     )
 
 
-def _follows(place: tuple[int | str, ...], places: Sequence[tuple[int | str, ...]]) -> bool:
-    """Whether something is wrong with a whole because something is wrong within it, such as a list that then has no items."""
-    return any(len(other) > len(place) and other[: len(place)] == place for other in places)
+def _is_wrong_within(place: tuple[int | str, ...], issues: Sequence[ErrorDetails]) -> bool:
+    """Whether an item of a list is wrong itself, for which the list is then said to have no items."""
+    return any(len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in issues)
 
 
 def _is_union_label(part: int | str) -> bool:
