@@ -183,7 +183,7 @@ def test_the_base_teaches_only_where_it_fits() -> None:
     with_teacher, without = derive(spec(), known), derive(spec(replay={"distill": 0}), known)
     assert with_teacher.replay_distill == 1.0
     assert without.replay_distill == 0.0
-    tight = known.model_copy(update={"memory_bytes": 1_950_000_000})
+    tight = known.model_copy(update={"memory_bytes": 2_340_000_000})
     recipe = derive(spec(), tight)
     assert recipe.replay_distill == 0.0
     assert "does not fit" in reason(recipe, "replay_distill")

@@ -1,3 +1,4 @@
+import os
 import platform
 import subprocess
 import sys
@@ -105,7 +106,9 @@ print(peak_bytes(torch.device("cpu")) - before, plan.total)
 def trained(precision: str, *shape: int) -> tuple[int, int]:
     """Bytes that training took at most, and bytes that were planned."""
     command = [sys.executable, "-c", TRAINED, precision, *map(str, shape)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
+    # large blocks go back to the system when they are freed, so that the peak is that of the tensors and not of a heap's holes
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200, env=environment)
     used, planned = map(int, done.stdout.split())
     return used, planned
 
@@ -115,5 +118,5 @@ def trained(precision: str, *shape: int) -> tuple[int, int]:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_training_takes_what_was_planned(precision: str) -> None:
     """Of a larger model and a smaller one, so that what libraries take does not count."""
-    (large, plan_of_large), (small, plan_of_small) = trained(precision, 768, 2048, 8), trained(precision, 256, 688, 8)
-    assert 0.75 < (large - small) / (plan_of_large - plan_of_small) < 1.13  # plans leave a tenth free
+    (large, plan_of_large), (small, plan_of_small) = trained(precision, 512, 1376, 8), trained(precision, 256, 688, 8)
+    assert 0.75 < (large - small) / (plan_of_large - plan_of_small) < 1.05

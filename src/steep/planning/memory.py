@@ -15,7 +15,9 @@ from steep.spec.job import Lora
 from steep.spec.losschunks import chunk_tokens
 from steep.spec.units import format_bytes
 
-HEADROOM = 0.9  # of the memory that is free: allocators fragment, and libraries keep workspaces
+# of the memory that is free: allocators fragment, and libraries keep workspaces; a C library's heap that keeps what is freed
+# grew to 1.25 of what was planned for a model of 57M parameters in bf16, and to no more in 20 steps
+HEADROOM = {"cpu": 0.75, "cuda": 0.9, "mps": 0.9}
 # bytes that a block keeps for the backward pass, a token, per unit of hidden size and of MLP width: counted on the tensors that
 # autograd saves of Llama blocks of three shapes, rounded up (the bf16 copies of the weights are counted as weights)
 BLOCK_BYTES = {"bf16": (34, 9), "fp32": (42, 17)}
@@ -128,7 +130,7 @@ def plan_memory(
     Raises:
         InvalidInput: not even one sequence with activation checkpointing fits.
     """
-    available = int(facts.memory_bytes * HEADROOM)
+    available = int(facts.memory_bytes * HEADROOM[facts.device])
 
     def measure(sequences: int, checkpointing: bool) -> MemoryEstimate:
         return estimate(
