@@ -9,7 +9,22 @@ from functools import partial
 from typing import Any
 
 from pydantic_core import from_json
-from sqlalchemy import Connection, Executable, Row, Select, and_, bindparam, func, or_, select, update
+from sqlalchemy import (
+    CompoundSelect,
+    Connection,
+    Executable,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    func,
+    not_,
+    or_,
+    select,
+    true,
+    union_all,
+    update,
+)
 
 from steep.server.placement import MANY_AHEAD, NUM_COUNTED, Wait
 from steep.server.store.database import Database, Transaction
@@ -160,19 +175,34 @@ def _plain(connection: Connection, query: Executable, values: Mapping[str, Any] 
 
 
 _COLUMNS = tuple(jobs.c[name] for name in WaitingJob._fields)
-_QUEUED = select(*_COLUMNS).where(jobs.c.state == str(State.QUEUED), jobs.c.reason.not_in(tuple(map(str, HOLDS))))
-_LINE = tuple(jobs.c[name] for name in ("priority", "project", "gpu_count", "gpu", "location"))
-_IN_LINE = (
-    _QUEUED.add_columns(
-        func.row_number().over(partition_by=_LINE, order_by=(jobs.c.queued_at, jobs.c.id)).label("place")
+_WAITS = and_(jobs.c.state == str(State.QUEUED), jobs.c.reason.not_in(tuple(map(str, HOLDS))))
+_IS_READY = or_(jobs.c.not_before <= bindparam("now"), jobs.c.since > bindparam("now"))  # as `waiting.is_backing_off`
+_IS_FAR_BACK = jobs.c.detail.like(f"%{MANY_AHEAD}")
+_LINE = ("priority", "project", "gpu_count", "gpu", "location")  # as the index on them, which keeps each line in order
+
+
+def _heads_of_lines(*, laterally: bool) -> Select[Any]:
+    """The first of each line. PostgreSQL reads so many rows for each; SQLite, which cannot say that, looks for their ids."""
+    lines = (
+        select(*(jobs.c[name] for name in _LINE)).where(jobs.c.state == str(State.QUEUED)).distinct().subquery("lines")
     )
-    # as `waiting.is_backing_off`
-    .where(or_(jobs.c.not_before <= bindparam("now"), jobs.c.since > bindparam("now")))
-    .subquery()
-)
-_HEAD = select(*(_IN_LINE.c[name] for name in WaitingJob._fields)).where(
-    or_(_IN_LINE.c.place <= bindparam("most"), _IN_LINE.c.detail.not_like(f"%{MANY_AHEAD}"))
-)
+    same_line = and_(*(jobs.c[name].is_not_distinct_from(lines.c[name]) for name in _LINE))
+    columns = _COLUMNS if laterally else (jobs.c.id,)
+    first = select(*columns).where(_WAITS, _IS_READY, same_line).order_by(jobs.c.queued_at, jobs.c.id)
+    first = first.limit(bindparam("most")).correlate(lines)
+    if laterally:
+        heads = first.lateral("heads")
+        return select(*heads.c).select_from(lines.join(heads, true()))
+    all_jobs = jobs.alias("heads")
+    heads_of = all_jobs.c.id.in_(first)
+    return select(*(all_jobs.c[name] for name in WaitingJob._fields)).select_from(lines.join(all_jobs, heads_of))
+
+
+def _heads(*, laterally: bool) -> CompoundSelect[Any]:
+    """The first of each line, and whoever is not known to be far back."""
+    first = _heads_of_lines(laterally=laterally).subquery("first")
+    far_back = select(*first.c).where(first.c.detail.like(f"%{MANY_AHEAD}"))
+    return union_all(select(*_COLUMNS).where(_WAITS, _IS_READY, not_(_IS_FAR_BACK)), far_back)
 
 
 class _Waiting:
@@ -182,9 +212,10 @@ class _Waiting:
     of all rows, beside the other threads. Its times are right to a hundred-thousandth of a second.
     """
 
-    def __init__(self, query: Select[Any]) -> None:
+    def __init__(self, query: Select[Any] | CompoundSelect[Any], on_sqlite: CompoundSelect[Any] | None = None) -> None:
         self._rows = query
-        self._text = select(func.json_group_array(func.json_array(*query.subquery().columns)))
+        columns = (query if on_sqlite is None else on_sqlite).subquery().columns
+        self._text = select(func.json_group_array(func.json_array(*columns)))
 
     def jobs(self, connection: Connection, values: Mapping[str, Any] | None) -> list[WaitingJob]:
         """What it finds."""
@@ -195,8 +226,8 @@ class _Waiting:
         return list(map(_AS_JOB, rows))
 
 
-_WAITING = _Waiting(_QUEUED)
-_HEADS = _Waiting(_HEAD)
+_WAITING = _Waiting(select(*_COLUMNS).where(_WAITS))
+_HEADS = _Waiting(_heads(laterally=True), on_sqlite=_heads(laterally=False))
 _LENT = select(device_leases.c.job_id, device_leases.c.backend, device_leases.c.device_id)
 _LIVING = (
     select(jobs.c.id, jobs.c.project, jobs.c.priority, attempts.c.gpus, attempts.c.started_at, attempts.c.state)

@@ -147,7 +147,18 @@ jobs = Table(
     Index(None, "project", "created_at"),
     Index(None, "created_at"),
     Index(None, "name"),
-    Index("ix_jobs_queue", "state", "priority", "queued_at"),
+    # who asks for the same stands in one line, whose first are read and no more
+    Index(
+        "ix_jobs_line",
+        "state",
+        "priority",
+        "project",
+        "gpu_count",
+        "gpu",
+        "location",
+        "queued_at",
+        "id",
+    ),  # fmt: skip
 )
 
 job_specs = Table("job_specs", metadata, _job(), _required("spec", Json))  # apart: lists never need it, and it is large

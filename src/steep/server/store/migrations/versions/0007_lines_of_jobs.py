@@ -1,0 +1,15 @@
+"""Jobs that wait are found line by line, each in the order of its age."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    """In place of an index that no query used any more."""
+    op.drop_index("ix_jobs_queue", table_name="jobs")
+    line = ("priority", "project", "gpu_count", "gpu", "location")
+    op.create_index("ix_jobs_line", "jobs", ["state", *line, "queued_at", "id"])
