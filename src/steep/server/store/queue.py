@@ -30,7 +30,7 @@ from steep.server.placement import MANY_AHEAD, NUM_COUNTED, Wait
 from steep.server.store.database import Database, Transaction
 from steep.server.store.projects import stored_bytes
 from steep.server.store.standings import columns_of, standing_of
-from steep.server.store.tables import attempts, device_leases, job_progress, jobs, projects
+from steep.server.store.tables import LINE, attempts, device_leases, job_progress, jobs, projects
 from steep.server.waiting import OfferedDevice, ProjectUse, RunningJob, Snapshot, WaitingJob
 from steep.spec.events import EventKind
 from steep.spec.states import HOLDS, State, advance
@@ -178,15 +178,14 @@ _COLUMNS = tuple(jobs.c[name] for name in WaitingJob._fields)
 _WAITS = and_(jobs.c.state == str(State.QUEUED), jobs.c.reason.not_in(tuple(map(str, HOLDS))))
 _IS_READY = or_(jobs.c.not_before <= bindparam("now"), jobs.c.since > bindparam("now"))  # as `waiting.is_backing_off`
 _IS_FAR_BACK = jobs.c.detail.like(f"%{MANY_AHEAD}")
-_LINE = ("priority", "project", "gpu_count", "gpu", "location")  # as the index on them, which keeps each line in order
 
 
 def _heads_of_lines(*, laterally: bool) -> Select[Any]:
     """The first of each line. PostgreSQL reads so many rows for each; SQLite, which cannot say that, looks for their ids."""
     lines = (
-        select(*(jobs.c[name] for name in _LINE)).where(jobs.c.state == str(State.QUEUED)).distinct().subquery("lines")
+        select(*(jobs.c[name] for name in LINE)).where(jobs.c.state == str(State.QUEUED)).distinct().subquery("lines")
     )
-    same_line = and_(*(jobs.c[name].is_not_distinct_from(lines.c[name]) for name in _LINE))
+    same_line = and_(*(jobs.c[name].is_not_distinct_from(lines.c[name]) for name in LINE))
     columns = _COLUMNS if laterally else (jobs.c.id,)
     first = select(*columns).where(_WAITS, _IS_READY, same_line).order_by(jobs.c.queued_at, jobs.c.id)
     first = first.limit(bindparam("most")).correlate(lines)

@@ -107,6 +107,9 @@ key_use = Table(
 
 # --------------------------------------------------------------------------------------------------- jobs and attempts
 
+LINE = ("priority", "project", "gpu_count", "gpu", "location")
+"""Jobs that are alike in these differ in age alone: they stand in one line."""
+
 jobs = Table(
     "jobs",
     metadata,
@@ -148,17 +151,7 @@ jobs = Table(
     Index(None, "created_at"),
     Index(None, "name"),
     # who asks for the same stands in one line, whose first are read and no more
-    Index(
-        "ix_jobs_line",
-        "state",
-        "priority",
-        "project",
-        "gpu_count",
-        "gpu",
-        "location",
-        "queued_at",
-        "id",
-    ),  # fmt: skip
+    Index("ix_jobs_line", "state", *LINE, "queued_at", "id"),
 )
 
 job_specs = Table("job_specs", metadata, _job(), _required("spec", Json))  # apart: lists never need it, and it is large
