@@ -11,6 +11,7 @@ import pytest
 from steep.cli import pythontext
 from steep.cli.changes import changes, stages_again
 from steep.cli.demo import DATA, make_job
+from steep.spec.errors import InvalidSpec
 from steep.spec.load import load_spec, parse_spec
 
 SMALL = {"name": "job", "base": "org/model", "corpus": {"sources": ["text"]}}
@@ -174,6 +175,21 @@ def test_the_demo_job_is_valid_and_is_kept(tmp_path, monkeypatch):
     make_job(tmp_path / "demo", str(base))
     assert job.stat().st_mtime_ns == written
     assert (DATA / "demo.yaml").exists()
+
+
+def test_what_is_set_is_in_the_demos_job_file_and_an_edited_one_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(pythontext, "gather", lambda out: 0)
+    place = tmp_path / "demo"
+    with pytest.raises(InvalidSpec, match="did you mean 'budget'"):
+        make_job(place, str(tmp_path), ["training.bugdet=1M tokens"])
+    assert not (place / "job.yaml").exists()
+    job = make_job(place, str(tmp_path), ["training.budget=1M tokens", "seed=3"])
+    spec = load_spec(job)
+    assert (spec.training.budget, spec.seed, spec.training.sequence_tokens) == ((1_000_000.0, "tokens"), 3, 512)
+    edited = job.read_text().replace("seed: 3", "seed: 4")
+    job.write_text(edited)
+    make_job(place, str(tmp_path), ["seed=5"])
+    assert job.read_text() == edited
 
 
 def test_a_demo_without_its_base_says_so(call, tmp_path):

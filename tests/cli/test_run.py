@@ -11,6 +11,7 @@ import time
 import pytest
 from tests.cli.conftest import command
 
+from steep.artifacts.manifest import step_name
 from steep.artifacts.rundir import RunDirectory
 from steep.cli.launch import outcome_error
 from steep.spec.errors import RunBusy
@@ -152,8 +153,11 @@ def test_it_says_what_changed_since_the_last_time(steep, job):
 
 
 def test_status_and_plot_of_a_run_that_was_killed(steep, call, job, tmp_path):
-    steep("run", job, standin="kill")
+    steep("run", job)  # whole; then something else is trained, and what is complete after it no longer counts
     run = tmp_path / "runs" / "job"
+    (run / "checkpoints" / step_name(20)).mkdir(parents=True)
+    again = steep("run", job, "--set", "training.budget=9 steps", standin="kill")
+    assert "its checkpoints (1) are set aside" in again.stdout
     facts = json.loads(call("status", run, "--json")[1])
     assert facts["stages"] == {
         "prepare": "complete", "assess": "complete", "train": "stopped", "evaluate": "waiting", "select": "waiting",

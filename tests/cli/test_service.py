@@ -205,6 +205,10 @@ def test_a_job_from_submit_to_its_export(home, call, answer):
     assert (place / "manifest.json").exists()
 
     assert answer("checkpoints", "verify", job["id"], step) == [{"step": step, "valid": True, "problem": None}]
+    assert (
+        f"Selected: {answer('jobs', 'show', 'whole')['outcome']['selected']}, gain "
+        in call("checkpoints", "list", job["id"])[1]
+    )
     assert call("checkpoints", "pin", job["id"], step)[0] == 0
     code, _, err = call("checkpoints", "delete", job["id"], step)
     assert code == 2

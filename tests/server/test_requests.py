@@ -176,6 +176,7 @@ def test_a_dry_run_says_what_a_job_would_take_and_takes_nothing(tmp_path: Path, 
         assert (plan.steps, plan.tokens) == (60, 60 * 256)
         assert plan.memory_bytes
         assert {"field", "value", "reason"} <= set(plan.decisions[0])
+        assert (len(plan.notes), plan.warnings) == (2, ())
         assert list(client.jobs.list()) == []
         spec = tiny("planned", gpu_count=1)
         assert any("wait for one" in warning for warning in client.jobs.plan(spec).warnings)

@@ -82,6 +82,7 @@ def work(run: RunDirectory, spec: JobSpec, *, until: Stage | None, detach: bool 
 
 def _announce(run: RunDirectory, spec: JobSpec, console: Console) -> bool:
     """Say where the run lies and what changed since it was last worked on; whether anything did."""
+    from steep.artifacts.checkpoints import CheckpointCatalog
     from steep.cli.changes import changes, stages_again
     from steep.cli.paths import shown
     from steep.spec.errors import SteepError
@@ -101,6 +102,13 @@ def _announce(run: RunDirectory, spec: JobSpec, console: Console) -> bool:
         again = stages_again(changed)
         stages = ", ".join(again) if again else "none; no result depends on these"
         console.print(f"Stages that run again: {stages}.", highlight=False)
+        if Stage.TRAIN in again and (saved := CheckpointCatalog(run.checkpoints).steps()):
+            console.print(
+                f"What was trained so far is not lost: its checkpoints ({len(saved)}) are set aside in the run. To go on from "
+                "one of them instead, stop here (Ctrl-C) and see `steep branch --help`.",
+                highlight=False,
+                soft_wrap=True,
+            )
     return bool(changed)
 
 

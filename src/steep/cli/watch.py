@@ -87,11 +87,15 @@ def _facts(run: RunDirectory, view: View) -> dict[str, Any]:
     step = view.step
     results = run.results()
     selected = None if results is None else results.selected
+    stages: dict[str, str] = {}
+    for stage in ORDER:  # what comes after one that is not complete waits for it, and may have to be done again
+        waits = any(state != "complete" for state in stages.values())
+        stages[str(stage)] = "waiting" if waits else _stage_state(run, view, stage, busy)
     return {
         "run": str(run.path),
         "name": run.spec().name,
         "working": busy,
-        "stages": {str(stage): _stage_state(run, view, stage, busy) for stage in ORDER},
+        "stages": stages,
         "step": None if step is None else step.step,
         "total_steps": None if step is None else step.total_steps,
         "tokens_seen": None if step is None else step.tokens_seen,

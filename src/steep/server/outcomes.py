@@ -26,6 +26,7 @@ def read_outcome(service: Service, job_id: str) -> None:
         return
     selected = results.selected
     outcome = Outcome(
+        selected="" if selected is None else selected.label,
         selected_step=None if selected is None else selected.step,
         gain=None if selected is None else selected.gain,
         forgetting=None if selected is None or not results.can_forget else selected.forgetting,

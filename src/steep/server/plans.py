@@ -49,9 +49,8 @@ def plan_of(service: Service, spec: JobSpec) -> Plan:
     device = _fitting(service, spec)
     if device is None:
         warnings.append("no device here now is what the job asks for; it would wait for one")
-    notes = (about_base, about_corpus, *warnings)
     if shape is None or not size_bytes or device is None:
-        return Plan(currency=currency, warnings=notes)
+        return Plan(currency=currency, notes=(about_base, about_corpus), warnings=tuple(warnings))
     kind: Kind = "cuda" if device.kind == "gpu" else "cpu"
     facts = estimated_facts(local, shape, size_bytes, kind, device.memory_bytes)
     gpus = [device.model] * (spec.service.gpu_count or 1) if device.kind == "gpu" else []
@@ -70,7 +69,8 @@ def plan_of(service: Service, spec: JobSpec) -> Plan:
         cost=cost,
         currency=currency,
         decisions=(*(one.model_dump() for one in recipe.decisions), about_time, about_cost),
-        warnings=notes,
+        notes=(about_base, about_corpus),
+        warnings=tuple(warnings),
     )
 
 

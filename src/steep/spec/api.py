@@ -122,7 +122,10 @@ class Cost(_View):
 class Outcome(_View):
     """What a job came to, as far as it is known."""
 
-    selected_step: int | None = None
+    selected: str = Field(
+        "", description="The model that was selected, which may be a mix of a checkpoint with its base."
+    )
+    selected_step: int | None = Field(None, description="Of the checkpoint that it is, or is made from.")
     gain: float | None = None
     forgetting: float | None = None
     forgetting_budget: float | None = None
@@ -191,7 +194,8 @@ class Plan(_View):
     cost: float | None = None
     currency: str = "USD"
     decisions: tuple[dict[str, str], ...] = Field((), description="Every derived number: field, value, reason.")
-    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = Field((), description="What the numbers rest on, as sentences.")
+    warnings: tuple[str, ...] = Field((), description="What should be looked after, as sentences.")
 
 
 # --------------------------------------------------------------------------------------------------------- checkpoints

@@ -77,7 +77,7 @@ def read_values(path: Path, *, overrides: Sequence[str] = ()) -> dict[str, Any]:
             "holds no job: the top level must be keys and values", where=str(path), cure="Start with `name:`."
         )
     for override in overrides:
-        _override(values, override)
+        set_value(values, override)
     return values
 
 
@@ -112,7 +112,8 @@ def read_override(override: str) -> tuple[str, Any]:
     return key, value
 
 
-def _override(values: dict[str, Any], override: str) -> None:
+def set_value(values: dict[str, Any], override: str) -> None:
+    """Put a `dotted.key=value` string into the plain values of a job file. See `read_override`."""
     key, value = read_override(override)
     node = values
     *parents, last = key.split(".")

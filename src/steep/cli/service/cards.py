@@ -104,7 +104,8 @@ def _facts(job: JobDetail) -> Iterator[tuple[str, str]]:
     if limits:
         yield "limits", limits
     if job.outcome.selected_step is not None:
-        yield "selected", f"step {job.outcome.selected_step}: {job.outcome.selection_reason}".rstrip(": ")
+        label = job.outcome.selected or f"step {job.outcome.selected_step}"
+        yield "selected", f"{label}: {job.outcome.selection_reason}".rstrip(": ")
         budget = job.outcome.forgetting_budget
         allowed = "" if budget is None else f" (budget {budget:g})"
         gain, forgetting = _signed(job.outcome.gain), _signed(job.outcome.forgetting)
@@ -163,6 +164,8 @@ def print_plan(plan: Plan) -> None:
     unknown = [name for name, text in facts.items() if text is None]
     told = "Valid. It would take " + ", ".join(known) + "." if known else "Valid."
     console.print(told + (f" Not known: {', '.join(unknown)}." if unknown else ""), soft_wrap=True)
+    for note in plan.notes:
+        console.print(note, soft_wrap=True)
     for warning in plan.warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     if plan.decisions:

@@ -42,6 +42,10 @@ class JobShelf:
         headers = ("checkpoint", "tokens", "saved", "size", "gain", "forgetting", "state", "")
         right = ("tokens", "size", "gain", "forgetting")
         print_table(headers, map(_row, views), empty="There are no checkpoints yet.", right=right)
+        outcome = self._client.jobs.get(self._job).view.outcome
+        if outcome.selected:  # it may be a mix, which is no row
+            forgotten = "" if outcome.forgetting is None else f", forgetting {_signed(outcome.forgetting)}"
+            print(f"\nSelected: {outcome.selected}, gain {_signed(outcome.gain)}{forgotten}.")
 
     def print_one(self, step: int, *, json: bool) -> None:
         """See `Shelf`."""
