@@ -6,10 +6,11 @@ a job whose turn depends on something that nobody knows has no estimate.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Mapping, Sequence
 
-from steep.server.waiting import Place, Snapshot, WaitingJob, need_of, queue_order, suiting
+from steep.server.waiting import Need, Place, Snapshot, WaitingJob, need_of, queue_order, suiting
 from steep.spec.states import Reason
 
 MAX_JOBS = 100
@@ -36,13 +37,16 @@ def estimate_starts(
     has_gpus = any(one.kind == "gpu" for one in snapshot.devices)
     free_at = _free_at(snapshot, ends)
     starts: dict[str, float] = {}
+    suited: dict[Need, list[tuple[Place, frozenset[int]]]] = {}
     for job in (queue_order(snapshot) if order is None else order)[:limit]:
         if job.reason == Reason.WAITING_FOR_QUOTA:
             continue  # what it waits for is not devices
         need = need_of(job, has_gpus)
         choices: list[tuple[float, Place, list[int]]] = []
-        for place, numbers in suiting(snapshot.devices, need):
-            soonest = sorted(numbers, key=lambda number: (free_at[number], number))[: need.size]
+        if need not in suited:
+            suited[need] = list(suiting(snapshot.devices, need))
+        for place, numbers in suited[need]:
+            soonest = heapq.nsmallest(need.size, numbers, key=lambda number: (free_at[number], number))
             if len(soonest) == need.size:
                 choices.append((free_at[soonest[-1]], place, soonest))
         if not choices:

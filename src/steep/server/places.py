@@ -66,7 +66,8 @@ class QueuePlaces:
     def refresh(self, now: float, devices: Sequence[OfferedDevice]) -> None:
         """Work it out anew, where somebody asked of late and what is known will soon be old."""
         asked_lately = now - self._asked_at <= ASKED_SECONDS
-        is_new = FRESH_SECONDS <= self._known_until - now <= 2 * FRESH_SECONDS
+        left = FRESH_SECONDS if self._is_short else -STALE_SECONDS / 2
+        is_new = left <= self._known_until - now <= 2 * FRESH_SECONDS
         if asked_lately and not is_new:
             known = self._work_out(self._store.queue.snapshot(now, devices))
             with self._lock:
@@ -75,7 +76,7 @@ class QueuePlaces:
     def _at(self, now: float, wanted: Set[str]) -> _Known:
         self._asked_at = now
         with self._lock:
-            is_short = len(self._known.places) < NUM_CHEAP
+            is_short = self._is_short
             is_fresh = -(0.0 if is_short else STALE_SECONDS) <= self._known_until - now <= 2 * FRESH_SECONDS
             # One that came since is looked for at once, unless a burst of them would then read a long queue each time.
             is_behind = is_short and not wanted <= self._known.places.keys()
@@ -83,6 +84,10 @@ class QueuePlaces:
                 self._known = self._work_out(self._store.queue.snapshot(now, self._offered()))
                 self._known_until = now + FRESH_SECONDS
             return self._known
+
+    @property
+    def _is_short(self) -> bool:
+        return len(self._known.places) < NUM_CHEAP
 
     def _work_out(self, snapshot: Snapshot) -> _Known:
         order = queue_order(snapshot)

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Row, bindparam, delete, select, update
 
 from steep.compute.contract import Device
 from steep.server.failure import Ending, FailurePolicy, History, Verdict, decide
+from steep.server.store.atonce import read_at_once
 from steep.server.store.beginnings import begin_attempt
 from steep.server.store.database import Database, Transaction
 from steep.server.store.endings import apply_verdict, ending_of
@@ -88,7 +89,7 @@ class Attempts:
             without_handle: those that nothing was submitted for yet, or nobody wrote down that it was.
         """
         query = (
-            select(attempts, jobs.c.stop_when_idle, jobs.c.deadline)
+            select(*_LIVING, jobs.c.stop_when_idle, jobs.c.deadline)
             .join(jobs, jobs.c.id == attempts.c.job_id)
             .where(attempts.c.ended_at.is_(None))
             .order_by(attempts.c.lease_expires_at, attempts.c.job_id)
@@ -98,7 +99,7 @@ class Attempts:
         if without_handle:
             query = query.where(attempts.c.handle.is_(None))
         with self._database.read() as connection:
-            return [_living(row) for row in connection.execute(query)]
+            return [_living(row) for row in read_at_once(connection, query)]
 
     def begin(
         self,
@@ -365,6 +366,15 @@ def _is_heard(transaction: Transaction, job: Row[Any], attempt: Row[Any]) -> Non
 def _call_unreachable(transaction: Transaction, job: Row[Any], attempt: Row[Any], reason: Reason, detail: str) -> None:
     move_both(transaction, job, attempt, State.UNREACHABLE, reason, detail)
     transaction.emit(job, EventKind.UNREACHABLE, detail, attempt=attempt.number, data={"reason": str(reason)})
+
+
+_LIVING = tuple(
+    attempts.c[name]
+    for name in (
+        "job_id", "number", "state", "reason", "detail", "since", "backend", "handle", "devices", "lease_expires_at",
+        "started_at", "worked_at", "revoked_at",
+    )
+)  # fmt: skip
 
 
 def _living(row: Row[Any]) -> Living:

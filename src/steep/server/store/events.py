@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row, Select, select
 
+from steep.server.store.atonce import read_at_once
 from steep.server.store.database import Database
 from steep.server.store.paging import FIRST_PAGE, PageRequest, find
 from steep.server.store.tables import counters, events
@@ -44,7 +45,7 @@ class Events:
         """
         query = _chosen(job_id, projects, kinds).where(events.c.id > last_id).order_by(events.c.id).limit(limit)
         with self._database.read() as connection:
-            return [_event(row) for row in connection.execute(query)]
+            return [_event(row) for row in read_at_once(connection, query)]
 
     def list(
         self,

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, Select, bindparam, exists, func, select
 
+from steep.server.store.atonce import AtOnce
 from steep.server.store.paging import FIRST_PAGE, PageRequest, containing, find
 from steep.server.store.standings import no_job, standing_of
 from steep.server.store.tables import attempts, job_progress, job_specs, job_tags, jobs
-from steep.spec.api import AttemptView, Cost, JobDetail, JobView, Outcome, Page, Problem, Progress
+from steep.spec.api import AttemptView, JobDetail, JobView, Page, Problem
 from steep.spec.job import JobSpec
-from steep.spec.service import Limits
 from steep.spec.states import State
 
 SORTABLE = {
@@ -68,7 +69,7 @@ def find_jobs(
     count = _chosen(select(func.count()).select_from(jobs), chosen)
     found = find(connection, _chosen(select(jobs.c.id), chosen), page, SORTABLE, jobs.c.id, count=count)
     ids = [row.id for row in found.rows]  # of this page alone the rest is read: rows before it cost next to nothing
-    rows = {row.id: row for row in connection.execute(_SOME, {"asked": ids})} if ids else {}
+    rows = {row.id: row for row in _SOME.rows(connection, {"asked": ids})} if ids else {}
     return found.page(page, _views(connection, [rows[job_id] for job_id in ids], now, currency))
 
 
@@ -78,10 +79,10 @@ def get_job(connection: Connection, job_id: str, now: float, *, currency: str) -
     Raises:
         NotFound: there is none of that id.
     """
-    row = connection.execute(_ONE, {"asked": job_id}).one_or_none()
-    if row is None:
+    rows = _ONE.rows(connection, {"asked": job_id})
+    if not rows:
         raise no_job(job_id)
-    return next(_views(connection, [row], now, currency))
+    return _views(connection, rows, now, currency)[0]
 
 
 def get_owner(connection: Connection, job_id: str) -> JobOwner:
@@ -132,9 +133,15 @@ def attempt_view(row: Row[Any]) -> AttemptView:
     )
 
 
+_AS_THEY_ARE = (
+    "id", "name", "project", "base", "priority", "attempts", "kind", "parent", "parent_step", "created_by", "created_at",
+    "started_at", "ended_at",
+)  # fmt: skip
+_OF_STANDINGS = ("state", "reason", "detail", "since")
+_OF_COSTS = ("gpu_seconds", "work_seconds", "cost", "stored_bytes", "freed_bytes")
 _WHOLE = (
     select(
-        jobs,
+        *(jobs.c[name] for name in (*_AS_THEY_ARE, *_OF_STANDINGS, *_OF_COSTS, "limits", "outcome")),
         job_progress.c.progress,
         attempts.c.started_at.label("attempt_started_at"),
         attempts.c.gpus,
@@ -144,11 +151,11 @@ _WHOLE = (
     .outerjoin(attempts, (jobs.c.id == attempts.c.job_id) & attempts.c.ended_at.is_(None))
 )
 # made once, as nearly all that people and programs look at is asked with them
-_ONE = _WHOLE.where(jobs.c.id == bindparam("asked"))
-_SOME = _WHOLE.where(jobs.c.id.in_(bindparam("asked", expanding=True)))
+_ONE = AtOnce(_WHOLE.where(jobs.c.id == bindparam("asked")))
+_SOME = AtOnce(_WHOLE.where(jobs.c.id.in_(bindparam("asked", expanding=True))))
 _OWNER = select(jobs.c.project, jobs.c.kind).where(jobs.c.id == bindparam("asked"))
-_TAGS = (
-    select(job_tags)
+_TAGS = AtOnce(
+    select(job_tags.c.job_id, job_tags.c.tag)
     .where(job_tags.c.job_id.in_(bindparam("asked", expanding=True)))
     .order_by(job_tags.c.job_id, job_tags.c.position)
 )
@@ -173,53 +180,47 @@ def _chosen(query: Select[Any], chosen: JobFilter) -> Select[Any]:
     return query
 
 
-def _views(connection: Connection, rows: Sequence[Row[Any]], now: float, currency: str) -> Iterator[JobView]:
+def _views(connection: Connection, rows: Sequence[Any], now: float, currency: str) -> tuple[JobView, ...]:
+    """All views are made in one call, which takes a third of the time of making one by one."""
     tags = _tags(connection, [row.id for row in rows])
-    for row in rows:
-        yield JobView.model_construct(
-            id=row.id,
-            name=row.name,
-            project=row.project,
-            tags=tags.get(row.id, ()),
-            base=row.base,
-            standing=standing_of(row),
-            priority=row.priority,
-            position=None,
-            estimated_start=None,
-            progress=Progress.model_validate(row.progress),
-            cost=_cost(row, now, currency),
-            limits=Limits.model_validate(row.limits),
-            outcome=Outcome.model_validate(row.outcome),
-            attempts=row.attempts,
-            kind=row.kind,
-            parent=row.parent,
-            parent_step=row.parent_step,
-            created_by=row.created_by,
-            created_at=row.created_at,
-            started_at=row.started_at,
-            ended_at=row.ended_at,
-        )
+    return _VIEWS.validate_python(
+        [
+            {
+                **{name: getattr(row, name) for name in _AS_THEY_ARE},
+                "tags": tags.get(row.id, ()),
+                "standing": {name: getattr(row, name) for name in _OF_STANDINGS},
+                "progress": row.progress,
+                "cost": _cost(row, now, currency),
+                "limits": row.limits,
+                "outcome": row.outcome,
+            }
+            for row in rows
+        ]
+    )
+
+
+_VIEWS = TypeAdapter(tuple[JobView, ...])
 
 
 def _tags(connection: Connection, job_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
-    for row in connection.execute(_TAGS, {"asked": job_ids}) if job_ids else ():
-        found[row.job_id] = (*found.get(row.job_id, ()), row.tag)
+    for job_id, tag in _TAGS.plain(connection, {"asked": job_ids}) if job_ids else ():
+        found[job_id] = (*found.get(job_id, ()), tag)
     return found
 
 
-def _cost(row: Row[Any], now: float, currency: str) -> Cost:
-    """What ended attempts used, and what the living one has used so far."""
+def _cost(row: Any, now: float, currency: str) -> dict[str, Any]:
+    """What ended attempts used, and what the living one has used so far: the values of a `Cost`."""
     running = 0.0 if row.attempt_started_at is None else max(now - row.attempt_started_at, 0.0)
     price, gpus = row.price_per_second or 0.0, row.gpus or 0
     amount = row.cost + price * running
     left = row.progress.get("eta_seconds")
-    return Cost.model_construct(
-        gpu_seconds=row.gpu_seconds + gpus * running,
-        work_seconds=row.work_seconds + running,
-        amount=amount,
-        currency=currency,
-        stored_bytes=row.stored_bytes,
-        freed_bytes=row.freed_bytes,
-        expected_amount=amount + price * left if isinstance(left, float) and running else None,
-    )
+    return {
+        "gpu_seconds": row.gpu_seconds + gpus * running,
+        "work_seconds": row.work_seconds + running,
+        "amount": amount,
+        "currency": currency,
+        "stored_bytes": row.stored_bytes,
+        "freed_bytes": row.freed_bytes,
+        "expected_amount": amount + price * left if isinstance(left, float) and running else None,
+    }

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, literal, select, tuple_
 
+from steep.server.store.atonce import read_at_once
 from steep.spec.api import Page
 from steep.spec.errors import InvalidInput
 
@@ -95,7 +96,7 @@ def find(
         order = order.nulls_last()
     wanted = query.order_by(order, tie.desc() if descending else tie.asc()).limit(page.page_size + 1)
     wanted = wanted.offset((page.page - 1) * page.page_size)
-    rows = connection.execute(wanted).all()
+    rows = read_at_once(connection, wanted)
     total = None
     if page.include_total:
         counted = select(func.count()).select_from(query.subquery()) if count is None else count

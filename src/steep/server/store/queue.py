@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pydantic_core import from_json
 from sqlalchemy import (
     CompoundSelect,
     Connection,
-    Executable,
-    Row,
     Select,
     and_,
     bindparam,
@@ -27,10 +24,20 @@ from sqlalchemy import (
 )
 
 from steep.server.placement import MANY_AHEAD, NUM_COUNTED, Wait
+from steep.server.store.atonce import AtOnce
 from steep.server.store.database import Database, Transaction
 from steep.server.store.projects import stored_bytes
 from steep.server.store.standings import columns_of, standing_of
-from steep.server.store.tables import LINE, attempts, device_leases, job_progress, jobs, projects
+from steep.server.store.tables import (
+    IS_FAR_BACK,
+    IS_QUEUED,
+    LINE,
+    attempts,
+    device_leases,
+    job_progress,
+    jobs,
+    projects,
+)
 from steep.server.waiting import OfferedDevice, ProjectUse, RunningJob, Snapshot, WaitingJob
 from steep.spec.events import EventKind
 from steep.spec.states import HOLDS, State, advance
@@ -84,14 +91,14 @@ class Queue:
     @staticmethod
     def _snapshot(
         connection: Connection,
-        query: _Waiting,
+        query: AtOnce,
         now: float,
         devices: Sequence[OfferedDevice],
         values: Mapping[str, Any] | None = None,
     ) -> Snapshot:
         return Snapshot(
             now=now,
-            waiting=query.jobs(connection, values),
+            waiting=list(map(_AS_JOB, query.plain(connection, values))),
             running=_running(connection),
             devices=devices,
             projects=_projects(connection),
@@ -100,7 +107,7 @@ class Queue:
     def leases(self) -> list[DeviceLease]:
         """All devices that are lent, and to whom."""
         with self._database.read() as connection:
-            return [_lease(row) for row in connection.execute(_LEASES)]
+            return [_lease(row) for row in _LEASES.rows(connection)]
 
     def num_leases(self) -> int:
         """How many devices are lent."""
@@ -127,7 +134,7 @@ class Queue:
         return changed
 
 
-_LEASES = (
+_LEASES = AtOnce(
     select(device_leases, jobs.c.project, job_progress.c.progress)
     .join(jobs, jobs.c.id == device_leases.c.job_id)
     .join(job_progress, job_progress.c.job_id == device_leases.c.job_id)
@@ -135,7 +142,7 @@ _LEASES = (
 )
 
 
-def _lease(row: Row[Any]) -> DeviceLease:
+def _lease(row: Any) -> DeviceLease:
     left, at = row.progress.get("eta_seconds"), row.progress.get("updated_at")
     end = None if left is None or at is None else at + left
     return DeviceLease(row.backend, row.device_id, row.job_id, row.attempt, row.since, row.project, end)
@@ -164,20 +171,12 @@ def _write_waits(transaction: Transaction, waits: Sequence[Wait]) -> int:
     return len(values)
 
 
-_AS_JOB: Callable[[tuple[Any, ...]], WaitingJob] = partial(tuple.__new__, WaitingJob)  # `_make`, at a third of its time
-
-
-def _plain(connection: Connection, query: Executable, values: Mapping[str, Any] | None = None) -> Sequence[Any]:
-    """Rows as the driver gives them, since there may be thousands: of columns that are the same in the database and here."""
-    found = connection.execute(query, values)
-    assert found.cursor is not None
-    return found.cursor.fetchall()
+_AS_JOB: Callable[[Sequence[Any]], WaitingJob] = partial(tuple.__new__, WaitingJob)  # `_make`, at a third of its time
 
 
 _COLUMNS = tuple(jobs.c[name] for name in WaitingJob._fields)
 _WAITS = and_(jobs.c.state == str(State.QUEUED), jobs.c.reason.not_in(tuple(map(str, HOLDS))))
 _IS_READY = or_(jobs.c.not_before <= bindparam("now"), jobs.c.since > bindparam("now"))  # as `waiting.is_backing_off`
-_IS_FAR_BACK = jobs.c.detail.like(f"%{MANY_AHEAD}")
 
 
 def _heads_of_lines(*, laterally: bool) -> Select[Any]:
@@ -201,34 +200,13 @@ def _heads(*, laterally: bool) -> CompoundSelect[Any]:
     """The first of each line, and whoever is not known to be far back."""
     first = _heads_of_lines(laterally=laterally).subquery("first")
     far_back = select(*first.c).where(first.c.detail.like(f"%{MANY_AHEAD}"))
-    return union_all(select(*_COLUMNS).where(_WAITS, _IS_READY, not_(_IS_FAR_BACK)), far_back)
+    return union_all(select(*_COLUMNS).where(IS_QUEUED, not_(IS_FAR_BACK), _WAITS, _IS_READY), far_back)
 
 
-class _Waiting:
-    """A query for waiting jobs, made once.
-
-    SQLite's driver lets other threads in at each row, and a busy server then waits thousands of times; so SQLite makes one text
-    of all rows, beside the other threads. Its times are right to a hundred-thousandth of a second.
-    """
-
-    def __init__(self, query: Select[Any] | CompoundSelect[Any], on_sqlite: CompoundSelect[Any] | None = None) -> None:
-        self._rows = query
-        columns = (query if on_sqlite is None else on_sqlite).subquery().columns
-        self._text = select(func.json_group_array(func.json_array(*columns)))
-
-    def jobs(self, connection: Connection, values: Mapping[str, Any] | None) -> list[WaitingJob]:
-        """What it finds."""
-        if connection.dialect.name == "sqlite":
-            rows = from_json(connection.execute(self._text, values).scalar_one())
-        else:
-            rows = _plain(connection, self._rows, values)
-        return list(map(_AS_JOB, rows))
-
-
-_WAITING = _Waiting(select(*_COLUMNS).where(_WAITS))
-_HEADS = _Waiting(_heads(laterally=True), on_sqlite=_heads(laterally=False))
-_LENT = select(device_leases.c.job_id, device_leases.c.backend, device_leases.c.device_id)
-_LIVING = (
+_WAITING = AtOnce(select(*_COLUMNS).where(_WAITS))
+_HEADS = AtOnce(_heads(laterally=True), on_sqlite=_heads(laterally=False))
+_LENT = AtOnce(select(device_leases.c.job_id, device_leases.c.backend, device_leases.c.device_id))
+_LIVING = AtOnce(
     select(jobs.c.id, jobs.c.project, jobs.c.priority, attempts.c.gpus, attempts.c.started_at, attempts.c.state)
     .join(attempts, attempts.c.job_id == jobs.c.id)
     .where(attempts.c.ended_at.is_(None))
@@ -237,7 +215,7 @@ _LIVING = (
 
 def _running(connection: Connection) -> list[RunningJob]:
     devices: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for job_id, backend, device_id in _plain(connection, _LENT):
+    for job_id, backend, device_id in _LENT.plain(connection):
         devices[job_id].append((backend, device_id))
     return [
         RunningJob(
@@ -249,7 +227,7 @@ def _running(connection: Connection) -> list[RunningJob]:
             started_at=started_at,
             stopping=state == State.STOPPING,
         )
-        for job_id, project, priority, gpus, started_at, state in _plain(connection, _LIVING)
+        for job_id, project, priority, gpus, started_at, state in _LIVING.plain(connection)
     ]
 
 

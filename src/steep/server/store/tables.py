@@ -27,10 +27,15 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Table,
+    and_,
+    literal_column,
+    not_,
     text,
 )
 
+from steep.server.placement import MANY_AHEAD
 from steep.server.store.columns import Json, Words
+from steep.spec.states import State
 
 metadata = MetaData(
     naming_convention={
@@ -152,6 +157,16 @@ jobs = Table(
     Index(None, "name"),
     # who asks for the same stands in one line, whose first are read and no more
     Index("ix_jobs_line", "state", *LINE, "queued_at", "id"),
+)
+IS_QUEUED = jobs.c.state == literal_column(f"'{State.QUEUED}'")
+IS_FAR_BACK = jobs.c.detail.like(literal_column(f"'%{MANY_AHEAD}'"))
+"""In words that the database knows again: these two find what the next index holds."""
+Index(
+    "ix_jobs_not_far_back",
+    jobs.c.state,
+    jobs.c.id,
+    sqlite_where=and_(IS_QUEUED, not_(IS_FAR_BACK)),
+    postgresql_where=and_(IS_QUEUED, not_(IS_FAR_BACK)),
 )
 
 job_specs = Table("job_specs", metadata, _job(), _required("spec", Json))  # apart: lists never need it, and it is large
