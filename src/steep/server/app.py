@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -18,6 +20,7 @@ from steep.server.openai.pool import Pool
 from steep.server.openai.router import UPLOAD_PATH
 from steep.server.openai.router import router as openai
 from steep.server.problems import tell_problems
+from steep.server.promises import promise_all
 from steep.server.requesttraces import TraceRequests
 from steep.server.routes import (
     attempts,
@@ -72,9 +75,24 @@ def make_app(
     return app
 
 
+class _Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        return _document()
+
+
+@cache
+def _document() -> dict[str, Any]:
+    promise_all()
+    return _routed(FastAPI, None).openapi()
+
+
 def routed_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     """All routes and their document, with nothing behind them."""
-    app = FastAPI(
+    return _routed(_Application, lifespan)
+
+
+def _routed(kind: type[FastAPI], lifespan: Lifespan[FastAPI] | None) -> FastAPI:
+    app = kind(
         title="Steep",
         version=__version__,
         summary="Continued pretraining of language models as a managed job.",

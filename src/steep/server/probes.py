@@ -9,10 +9,11 @@ from fastapi.responses import PlainTextResponse, Response
 
 from steep.server.auth import Here, Viewer
 from steep.server.measures import exposition
+from steep.server.promises import PromisingRoute
 from steep.server.routes.answers import JSON, problems
 from steep.spec.errors import Forbidden
 
-router = APIRouter(tags=["probes"])
+router = APIRouter(tags=["probes"], route_class=PromisingRoute)
 
 
 @router.get("/healthz", summary="Whether the process is there", response_class=PlainTextResponse)

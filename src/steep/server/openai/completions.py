@@ -17,9 +17,10 @@ from steep.server.openai.errors import errors
 from steep.server.openai.names import find_model
 from steep.server.openai.pool import Pool
 from steep.server.openai.shapes import CompletionAnswer, CompletionOrder
+from steep.server.promises import PromisingRoute
 from steep.server.routes.answers import Documented, answer
 
-router = APIRouter(prefix="/completions", tags=["openai_completions"])
+router = APIRouter(prefix="/completions", tags=["openai_completions"], route_class=PromisingRoute)
 
 _LOOK_SECONDS = 0.5
 _STREAM: Documented = {

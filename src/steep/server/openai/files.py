@@ -14,6 +14,7 @@ from steep.server.openai.errors import errors
 from steep.server.openai.lists import After, Limit, ProjectHeader, list_of
 from steep.server.openai.multipart import FileForm
 from steep.server.openai.shapes import Deleted, FileObject, ListAnswer
+from steep.server.promises import PromisingRoute
 from steep.server.routes.answers import BYTES, answer, file_answer
 from steep.server.routes.files import seen_file
 from steep.server.store.paging import MAX_PAGE_SIZE, PageRequest
@@ -21,7 +22,7 @@ from steep.server.uploads import receive, remove_file
 from steep.spec.api import FileView
 from steep.spec.errors import InvalidInput
 
-router = APIRouter(prefix="/files", tags=["openai_files"])
+router = APIRouter(prefix="/files", tags=["openai_files"], route_class=PromisingRoute)
 
 PURPOSE = "fine-tune"
 

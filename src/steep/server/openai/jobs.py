@@ -14,6 +14,7 @@ from steep.server.openai.lists import After, Limit, ProjectHeader, list_of, meta
 from steep.server.openai.ordering import in_their_words, spec_of
 from steep.server.openai.shapes import CheckpointObject, JobEvent, JobObject, JobOrder, ListAnswer
 from steep.server.openai.showing import CHECKPOINT_ID, EVENT_ID, checkpoint_object, event_object, job_object
+from steep.server.promises import PromisingRoute
 from steep.server.routes import jobs as native
 from steep.server.routes.answers import answer
 from steep.server.routes.repeats import RepeatKey, repeat_of
@@ -23,7 +24,7 @@ from steep.server.store.paging import PageRequest
 from steep.server.submission import order
 from steep.spec.errors import InvalidInput, InvalidSpec, NotFound
 
-router = APIRouter(prefix="/fine_tuning/jobs", tags=["openai_jobs"])
+router = APIRouter(prefix="/fine_tuning/jobs", tags=["openai_jobs"], route_class=PromisingRoute)
 
 KIND = "training"
 

@@ -14,6 +14,7 @@ from steep.server.openai.jobs import KIND
 from steep.server.openai.lists import ProjectHeader, list_of
 from steep.server.openai.names import checkpoint_name, export_name, find_model, packaged_model
 from steep.server.openai.shapes import Deleted, ListAnswer, ModelObject
+from steep.server.promises import PromisingRoute
 from steep.server.routes.answers import answer
 from steep.server.service import Service
 from steep.server.store.job_views import JobFilter
@@ -22,7 +23,7 @@ from steep.spec.api import JobView
 from steep.spec.errors import Forbidden
 from steep.spec.states import State
 
-router = APIRouter(prefix="/models", tags=["openai_models"])
+router = APIRouter(prefix="/models", tags=["openai_models"], route_class=PromisingRoute)
 
 MOST_JOBS = 200
 

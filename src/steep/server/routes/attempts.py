@@ -9,12 +9,13 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 
 from steep.server.auth import Here, Token
+from steep.server.promises import PromisingRoute
 from steep.server.routes.answers import answer, problems
 from steep.server.store.attempts import Told
 from steep.server.store.orders import AttemptName
 from steep.spec.api import OrderAnswer, ReportsAnswer, ReportsRequest
 
-router = APIRouter(prefix="/attempts", tags=["attempts"])
+router = APIRouter(prefix="/attempts", tags=["attempts"], route_class=PromisingRoute)
 
 LONGEST_WAIT_SECONDS = 60.0
 

@@ -12,6 +12,7 @@ from steep.server.auth import Here, Member, Viewer
 from steep.server.evaluating import order_evaluation
 from steep.server.filelists import checkpoint_file, checkpoint_files
 from steep.server.keeping import prune
+from steep.server.promises import PromisingRoute
 from steep.server.removal import remove_checkpoint
 from steep.server.routes.answers import BYTES, Paging, answer, file_answer, problems
 from steep.server.routes.jobs import Job, seen
@@ -30,7 +31,7 @@ from steep.spec.api import (
 )
 from steep.spec.errors import DamagedArtifact
 
-router = APIRouter(prefix="/jobs/{job}/checkpoints", tags=["checkpoints"])
+router = APIRouter(prefix="/jobs/{job}/checkpoints", tags=["checkpoints"], route_class=PromisingRoute)
 
 Step = Annotated[int, Path(ge=0, le=2**31 - 1, description="Step of the checkpoint.")]
 

@@ -12,6 +12,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from steep.server.auth import Caller, Here, Viewer
 from steep.server.problems import TooMany
+from steep.server.promises import PromisingRoute
 from steep.server.routes.answers import After, Documented, PageSize, answer, problems
 from steep.server.routes.jobs import Job, seen
 from steep.server.service import Service
@@ -19,7 +20,7 @@ from steep.spec.api import Page
 from steep.spec.errors import NotFound
 from steep.spec.events import Event, EventKind
 
-router = APIRouter(tags=["events"])
+router = APIRouter(tags=["events"], route_class=PromisingRoute)
 
 ENDS = frozenset({EventKind.SUCCEEDED, EventKind.FAILED, EventKind.CANCELLED})
 KEEP_ALIVE_SECONDS = 15.0

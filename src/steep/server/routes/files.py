@@ -8,13 +8,14 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from steep.server.auth import Caller, Here, Member, Viewer
+from steep.server.promises import PromisingRoute
 from steep.server.routes.answers import BYTES, Paging, answer, file_answer, problems
 from steep.server.routes.repeats import RepeatKey, repeat_of
 from steep.server.service import Service
 from steep.server.uploads import receive, remove_file
 from steep.spec.api import FileView, Freed, Page
 
-router = APIRouter(prefix="/files", tags=["files"])
+router = APIRouter(prefix="/files", tags=["files"], route_class=PromisingRoute)
 
 File = Annotated[str, Path(description="Id of a file.", max_length=100)]
 _BINARY = {

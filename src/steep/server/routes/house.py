@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from steep.compute.contract import DeviceState
 from steep.server.auth import Admin, Here, Member, Viewer
+from steep.server.promises import PromisingRoute
 from steep.server.routes.answers import Paging, answer, problems
 from steep.server.service import Service
 from steep.server.store.paging import PageRequest
@@ -17,7 +18,7 @@ from steep.server.store.queue import DeviceLease
 from steep.spec.api import AuditEntry, DeviceView, Page, SecretRequest, SecretView, StatusView
 from steep.spec.errors import SteepError
 
-router = APIRouter(tags=["service"])
+router = APIRouter(tags=["service"], route_class=PromisingRoute)
 
 Name = Annotated[str, Path(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$", description="Name of a secret.")]
 Project = Annotated[str | None, Query(description="Whose; by default the key's project.")]

@@ -11,6 +11,7 @@ from steep.server.auth import Caller, Here, Member, Viewer
 from steep.server.deriving import branch_job, clone_spec, rollback_job
 from steep.server.limits import is_reached
 from steep.server.loops.limits import usage_of
+from steep.server.promises import PromisingRoute
 from steep.server.removal import remove_job
 from steep.server.routes.answers import Paging, answer, problems
 from steep.server.routes.examples import JOB
@@ -33,7 +34,7 @@ from steep.spec.api import (
 from steep.spec.errors import Conflict
 from steep.spec.states import Reason, State
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=PromisingRoute)
 
 Job = Annotated[str, Path(description="Id of a job.", max_length=100)]
 

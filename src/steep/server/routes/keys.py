@@ -8,13 +8,14 @@ from fastapi import APIRouter, Body, Path, Query
 from fastapi.responses import Response
 
 from steep.server.auth import Admin, Caller, Here
+from steep.server.promises import PromisingRoute
 from steep.server.routes.answers import Paging, answer, problems
 from steep.server.routes.repeats import RepeatKey, repeat_of
 from steep.server.service import Service
 from steep.spec.api import KeyChange, KeyRequest, KeyUsage, KeyView, NewKey, Page
 from steep.spec.errors import Conflict, Forbidden
 
-router = APIRouter(prefix="/keys", tags=["keys"])
+router = APIRouter(prefix="/keys", tags=["keys"], route_class=PromisingRoute)
 
 Key = Annotated[str, Path(description="Id of a key.", max_length=100)]
 _EXAMPLE = {"name": "laptop of Ada", "role": "member", "project": "default", "expires_in_seconds": 7_776_000}

@@ -9,6 +9,7 @@ from fastapi.responses import PlainTextResponse, Response
 
 from steep.server.auth import Here, Viewer
 from steep.server.filelists import export_file, export_files
+from steep.server.promises import PromisingRoute
 from steep.server.routes.answers import BYTES, TEXT, After, PageSize, Paging, answer, file_answer, problems
 from steep.server.routes.jobs import Job, seen
 from steep.server.runreports import read_reports
@@ -17,7 +18,7 @@ from steep.spec.errors import NotFound
 from steep.spec.reports import Report
 from steep.spec.results import Results
 
-router = APIRouter(prefix="/jobs/{job}", tags=["outputs"])
+router = APIRouter(prefix="/jobs/{job}", tags=["outputs"], route_class=PromisingRoute)
 
 Kind = Literal["stage", "progress", "step", "evaluation", "checkpoint", "notice"]
 _PICTURES = {".png": "image/png", ".svg": "image/svg+xml"}

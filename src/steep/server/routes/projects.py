@@ -8,12 +8,13 @@ from fastapi import APIRouter, Body, Path
 from fastapi.responses import Response
 
 from steep.server.auth import Admin, Caller, Here, Viewer
+from steep.server.promises import PromisingRoute
 from steep.server.routes.answers import Paging, answer, problems
 from steep.server.routes.repeats import RepeatKey, repeat_of
 from steep.spec.api import Page, ProjectRequest, ProjectView
 from steep.spec.errors import Forbidden, InvalidInput
 
-router = APIRouter(prefix="/projects", tags=["projects"])
+router = APIRouter(prefix="/projects", tags=["projects"], route_class=PromisingRoute)
 
 _EXAMPLE = {"name": "search", "share": 2.0, "quota": {"gpus": 8, "jobs": 20, "stored_bytes": 2_000_000_000_000}}
 
