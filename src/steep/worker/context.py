@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from steep.spec.errors import DamagedArtifact
 from steep.spec.job import JobSpec
 from steep.spec.reports import NoticeReport, ProgressReport
 from steep.spec.stages import Stage
+from steep.worker.neighbours import ProcessorTimes
 from steep.worker.records import Records
 
 if TYPE_CHECKING:
@@ -39,12 +40,14 @@ class Context:
         spec: its job spec.
         observer: told of everything.
         should_stop: asked between units of work; returns the reason to stop, or nothing.
+        began: what the processor had done when this process took it up.
     """
 
     run: RunDirectory
     spec: JobSpec
     observer: Observer
     should_stop: Callable[[], str | None]
+    began: ProcessorTimes = field(default_factory=ProcessorTimes.now)
 
     # ---- what goes in
 

@@ -15,6 +15,7 @@ from steep.worker.context import Context
 from steep.worker.fingerprints import data_order, planned_lineage, spec_fingerprint
 from steep.worker.guard import Guard
 from steep.worker.mirroring import mirrored
+from steep.worker.neighbours import ProcessorTimes, crowded
 from steep.worker.records import RecordsEvaluations
 from steep.worker.untold import tell_untold
 
@@ -39,6 +40,7 @@ def work(context: Context) -> dict[str, Any]:
     """Train to the end of the schedule, from another checkpoint wherever the guard went back; returns how it went."""
     guard = Guard(context)
     guard.settle()
+    _tell_of_neighbours(context)
     while True:
         setup = training_setup(context, context.recipe)
         _set_foreign_aside(context, setup)
@@ -50,6 +52,18 @@ def work(context: Context) -> dict[str, Any]:
                 return asdict(outcome)
             step = outcome.step
         guard.act(step)
+
+
+def _tell_of_neighbours(context: Context) -> None:
+    """Say so where training is about to share its cores with others."""
+    import psutil
+    import torch
+
+    if context.device.type == "cpu":
+        cores = psutil.cpu_count() or 1
+        told = crowded(context.began, ProcessorTimes.now(), num_cores=cores, num_threads=torch.get_num_threads())
+        if told is not None:
+            context.notice("crowded", told, warning=True)
 
 
 def _train(context: Context, setup: TrainingSetup) -> TrainingOutcome:
