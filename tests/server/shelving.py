@@ -27,7 +27,7 @@ class Shelf:
         (data / "runs").mkdir(exist_ok=True)
         made = ServerSettings(data=data, **settings)  # type: ignore[arg-type]
         self.store = Store.open(made.database_url)
-        self.now = time.time()
+        self.now = float(int(time.time()))  # as exact in the database as here
         self.service = Service(made, self.store, {}, SecretBox.at(data / "secrets.key"), lambda: self.now)
 
     def job(

@@ -91,7 +91,7 @@ def spec(tiny: MakeSpec) -> MakeSpec:
 def begin(house: Serving, job: str, device: Device, **step: Any) -> str:
     """The job's worker works, and has made a step."""
     store, now = house.service.store, time.time()
-    begun = store.attempts.begin(job, "local", [device], now, lease_seconds=60)
+    begun = store.attempts.begin(job, "local", [device], now - 0.1, lease_seconds=60)
     report = StepReport(
         time=now, sequence=0, loss=3.0, learning_rate=1e-3, gradient_norm=1.0,
         **{"step": 10, "total_steps": 110, "tokens_seen": 2560, "step_seconds": 2.0, "tokens_per_second": 5000.0} | step,

@@ -1,8 +1,7 @@
 """Queries whose rows are read all at once.
 
 SQLite's driver lets other threads in at each row, and a busy server then waits as many times: fifty rows took ten times what it
-costs to read them. So SQLite makes one text of all rows, beside the other threads. Its times are right to a hundred-thousandth of
-a second.
+costs to read them. So SQLite makes one text of all rows, beside the other threads.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import Dialect, Text
+from sqlalchemy import Dialect, Float, Text
 from sqlalchemy.types import TypeDecorator
 
 _NOT_A_CHARACTER = "\N{REPLACEMENT CHARACTER}"
@@ -27,6 +27,20 @@ class Words(TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """See `clean`."""
         return None if value is None else clean(value)
+
+
+class Real(TypeDecorator[float]):
+    """A number of fifteen digits: a time is right to a hundred-thousandth of a second.
+
+    So many has the text that SQLite makes of one, see `atonce.py`; so it is the same number however it is read.
+    """
+
+    impl = Float
+    cache_ok = True
+
+    def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:
+        """The nearest number that has no more digits."""
+        return None if value is None else float(f"{value:.15g}")
 
 
 class Json(TypeDecorator[Any]):

@@ -19,7 +19,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -34,7 +33,7 @@ from sqlalchemy import (
 )
 
 from steep.server.placement import MANY_AHEAD
-from steep.server.store.columns import Json, Words
+from steep.server.store.columns import Json, Real, Words
 from steep.spec.states import State
 
 metadata = MetaData(
@@ -62,7 +61,7 @@ def _standing() -> list[Column[Any]]:
         _required("state", Words),
         _required("reason", Words),
         _required("detail", Words),
-        _required("since", Float),
+        _required("since", Real),
         _required("version", Integer),
     ]
 
@@ -77,14 +76,14 @@ projects = Table(
     "projects",
     metadata,
     Column("name", Words, primary_key=True),
-    _required("share", Float),
+    _required("share", Real),
     Column("quota_gpus", Integer),
     Column("quota_jobs", Integer),
     Column("quota_stored_bytes", BigInteger),
-    Column("keep_after", Float),  # seconds after a job's end; none: all of its checkpoints are kept
+    Column("keep_after", Real),  # seconds after a job's end; none: all of its checkpoints are kept
     _required("keep_last", Integer),
     _required("keep_best", Integer),
-    _required("created_at", Float),
+    _required("created_at", Real),
 )
 
 keys = Table(
@@ -96,10 +95,10 @@ keys = Table(
     _required("hash", Words, unique=True),
     _required("role", Words),
     Column("project", Words, ForeignKey("projects.name")),
-    _required("created_at", Float),
-    Column("expires_at", Float),
-    Column("revoked_at", Float),
-    Column("last_used_at", Float),
+    _required("created_at", Real),
+    Column("expires_at", Real),
+    Column("revoked_at", Real),
+    Column("last_used_at", Real),
 )
 
 key_use = Table(
@@ -129,23 +128,23 @@ jobs = Table(
     _required("limits", Json),
     _required("limits_told", Json),  # which warnings and stops were told, see server/limits.py
     _required("alerts", Json),
-    Column("stop_when_idle", Float),
-    Column("deadline", Float),
+    Column("stop_when_idle", Real),
+    Column("deadline", Real),
     _required("max_attempts", Integer),
-    _required("forgetting_budget", Float),
+    _required("forgetting_budget", Real),
     _required("kind", Words),
     Column("parent", Words),
     Column("parent_step", Integer),
     _required("created_by", Words),
-    _required("created_at", Float),
-    _required("queued_at", Float),  # its age in the queue counts from here
-    _required("not_before", Float),  # no attempt begins earlier: it is backing off
-    Column("started_at", Float),
-    Column("ended_at", Float),
+    _required("created_at", Real),
+    _required("queued_at", Real),  # its age in the queue counts from here
+    _required("not_before", Real),  # no attempt begins earlier: it is backing off
+    Column("started_at", Real),
+    Column("ended_at", Real),
     _required("attempts", Integer),
-    _required("gpu_seconds", Float),  # of attempts that have ended, as the next two
-    _required("work_seconds", Float),
-    _required("cost", Float),
+    _required("gpu_seconds", Real),  # of attempts that have ended, as the next two
+    _required("work_seconds", Real),
+    _required("cost", Real),
     _required("stored_bytes", BigInteger),
     _required("freed_bytes", BigInteger),
     _required("outcome", Json),
@@ -187,7 +186,7 @@ job_progress = Table(
     _required("next_report", BigInteger),
     _required("next_log", Json),
     _required("progress", Json),
-    _required("told_at", Float),  # when an event last told of it
+    _required("told_at", Real),  # when an event last told of it
 )
 
 attempts = Table(
@@ -196,16 +195,16 @@ attempts = Table(
     _job(),
     Column("number", Integer, primary_key=True, autoincrement=False),
     _required("token_hash", Words),
-    _required("lease_expires_at", Float),
+    _required("lease_expires_at", Real),
     _required("backend", Words),
     Column("handle", Words),
     _required("devices", Json),
     _required("gpus", Integer),
-    _required("price_per_second", Float),
-    _required("started_at", Float),
-    Column("worked_at", Float),  # first report
-    Column("ended_at", Float),
-    Column("revoked_at", Float),
+    _required("price_per_second", Real),
+    _required("started_at", Real),
+    Column("worked_at", Real),  # first report
+    Column("ended_at", Real),
+    Column("revoked_at", Real),
     Column("exit_code", Integer),
     Column("error", Json),
     Column("step", Integer),  # the last one that it reported
@@ -233,7 +232,7 @@ device_leases = Table(
     Column("device_id", Words, primary_key=True),
     _required("job_id", Words),
     _required("attempt", Integer),
-    _required("since", Float),
+    _required("since", Real),
     ForeignKeyConstraint(["job_id", "attempt"], ["attempts.job_id", "attempts.number"], ondelete="CASCADE"),
     Index(None, "job_id"),
 )
@@ -247,7 +246,7 @@ events = Table(
     _job(primary_key=False),
     _required("project", Words),
     _required("kind", Words),
-    _required("time", Float),
+    _required("time", Real),
     Column("attempt", Integer),
     _required("message", Words),
     _required("data", Json),
@@ -263,10 +262,10 @@ deliveries = Table(
     _required("event_id", BigInteger, ForeignKey("events.id", ondelete="CASCADE")),
     _required("line", Words),  # a receiver of a job, which gets the job's events in their order
     _required("alert", Json),
-    _required("created_at", Float),
-    Column("next_try_at", Float),  # none: delivered, or given up
+    _required("created_at", Real),
+    Column("next_try_at", Real),  # none: delivered, or given up
     _required("tries", Integer),
-    Column("delivered_at", Float),
+    Column("delivered_at", Real),
     _required("error", Words),
     Index(None, "next_try_at"),
     Index(None, "event_id"),
@@ -288,7 +287,7 @@ log_chunks = Table(
     _required("end", BigInteger),
     _required("attempt", Integer),
     _required("text", Words),
-    _required("time", Float),
+    _required("time", Real),
     Index(None, "time"),
 )
 
@@ -296,7 +295,7 @@ device_samples = Table(
     "device_samples",
     metadata,
     _job(),
-    Column("time", Float, primary_key=True),
+    Column("time", Real, primary_key=True),
     _required("attempt", Integer),
     _required("sample", Json),
     Index(None, "time"),
@@ -309,11 +308,11 @@ checkpoints = Table(
     Column("step", Integer, primary_key=True, autoincrement=False),
     _required("attempt", Integer),
     _required("tokens_seen", BigInteger),
-    _required("created_at", Float),
+    _required("created_at", Real),
     _required("size_bytes", BigInteger),
     _required("state", Words),
-    Column("verified_at", Float),
-    Column("deleted_at", Float),
+    Column("verified_at", Real),
+    Column("deleted_at", Real),
     _required("uploaded", Boolean),
     _required("pinned", Boolean),
     _required("selected", Boolean),
@@ -328,13 +327,13 @@ evaluations = Table(
     Column("step", Integer, primary_key=True, autoincrement=False),
     _required("attempt", Integer),
     _required("tokens_seen", BigInteger),
-    _required("time", Float),
+    _required("time", Real),
     _required("domain", Json),
     _required("general", Json),
     Column("domain_bytes", Json),  # of the base alone
-    Column("domain_bpb", Float),
-    Column("gain", Float),
-    Column("forgetting", Float),
+    Column("domain_bpb", Real),
+    Column("gain", Real),
+    Column("forgetting", Real),
 )
 
 later_scores = Table(
@@ -344,7 +343,7 @@ later_scores = Table(
     Column("step", Integer, primary_key=True, autoincrement=False),
     Column("name", Words, primary_key=True),  # of a task, or `text:` and that of a text
     _required("measured_by", Words),  # a job
-    _required("time", Float),
+    _required("time", Real),
     _required("metrics", Json),
 )
 
@@ -359,7 +358,7 @@ files = Table(
     _required("size_bytes", BigInteger),
     _required("blake3", Words),
     _required("created_by", Words),
-    _required("created_at", Float),
+    _required("created_at", Real),
     Index(None, "project", "created_at"),
 )
 
@@ -369,15 +368,15 @@ secrets = Table(
     Column("project", Words, ForeignKey("projects.name"), primary_key=True),
     Column("name", Words, primary_key=True),
     _required("ciphertext", LargeBinary),
-    _required("created_at", Float),
-    _required("updated_at", Float),
+    _required("created_at", Real),
+    _required("updated_at", Real),
 )
 
 audit = Table(
     "audit",
     metadata,
     Column("id", BigId, primary_key=True),
-    _required("time", Float),
+    _required("time", Real),
     _required("actor", Words),
     _required("action", Words),
     _required("subject", Words),
@@ -400,7 +399,7 @@ idempotency = Table(
     Column("key", Words, primary_key=True),
     _required("request_hash", Words),
     _required("response_id", Words),
-    _required("created_at", Float),
+    _required("created_at", Real),
     Index(None, "created_at"),
 )
 
@@ -409,6 +408,6 @@ loops = Table(
     metadata,
     Column("name", Words, primary_key=True),
     _required("holder", Words),
-    _required("expires_at", Float),
+    _required("expires_at", Real),
     _required("turn", Integer),  # grows when it changes hands
 )
