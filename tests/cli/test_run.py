@@ -157,7 +157,7 @@ def test_status_and_plot_of_a_run_that_was_killed(steep, call, job, tmp_path):
     run = tmp_path / "runs" / "job"
     (run / "checkpoints" / step_name(20)).mkdir(parents=True)
     again = steep("run", job, "--set", "training.budget=9 steps", standin="kill")
-    assert "its checkpoints (1) are set aside" in again.stdout
+    assert "what was trained so far is set aside in the run, and not lost" in again.stdout
     facts = json.loads(call("status", run, "--json")[1])
     assert facts["stages"] == {
         "prepare": "complete", "assess": "complete", "train": "stopped", "evaluate": "waiting", "select": "waiting",

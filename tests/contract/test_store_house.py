@@ -119,8 +119,6 @@ def test_lists_of_jobs_are_read_by_an_index(store: Store) -> None:
             "SELECT id FROM jobs WHERE state = 'queued' ORDER BY created_at DESC LIMIT 50",
             "SELECT id FROM jobs WHERE project = 'default' ORDER BY created_at DESC LIMIT 50",
             "SELECT count(*) FROM jobs WHERE project = 'default' AND state = 'queued'",
-            "SELECT id FROM jobs WHERE state = 'queued' AND priority IS 1 AND project IS 'x' AND gpu_count IS NULL"
-            " AND gpu IS NULL AND location IS NULL ORDER BY queued_at, id LIMIT 9",
             "SELECT * FROM attempts WHERE ended_at IS NULL AND lease_expires_at <= 5.0 ORDER BY lease_expires_at",
             "SELECT * FROM events WHERE job_id = 'x' AND id > 5 ORDER BY id",
             "SELECT * FROM events WHERE project = 'x' AND id > 5 ORDER BY id",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
+import pytest
+from sqlalchemy import event
 from tests.contract.makers import begun, gpus, spec
 
-from steep.server.placement import NUM_COUNTED, Decisions, place
+from steep.server.placement import MANY_AHEAD, NUM_COUNTED, Decisions, place
 from steep.server.store.queue import NUM_HEADS
 from steep.server.store.store import Store
 from steep.server.store.submissions import insert_job
@@ -66,3 +69,33 @@ def test_those_that_are_backing_off_hide_nobody(store: Store) -> None:
     late = {job.id for job in store.queue.heads(1002.0).waiting}
     assert late == {f"job-{number:04}" for number in range(170, NUM_HEADS + 50)}
     assert len(store.queue.heads(5001.0).waiting) == NUM_HEADS + 50, "nothing is written down yet of any"
+    with store.database.write(
+        1003.0
+    ) as transaction:  # all are told that many are ahead; now only the first of a line come
+        transaction.connection.exec_driver_sql(
+            f"UPDATE jobs SET detail = 'waits; {MANY_AHEAD}', priority = 0, gpu_count = 1"
+        )
+    assert {job.id for job in store.queue.heads(1004.0).waiting} == late
+    first = sorted(job.id for job in store.queue.heads(5001.0).waiting)
+    assert first == [f"job-{number:04}" for number in range(NUM_HEADS)]
+
+
+def test_the_heads_of_lines_are_found_by_indexes_and_nothing_is_sorted(store: Store) -> None:
+    if not store.database.is_sqlite:
+        pytest.skip("a small table is read whole on PostgreSQL, and rightly so")
+    said: list[tuple[str, Any]] = []
+
+    def listen(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        said.append((statement, parameters))
+
+    event.listen(store.database.engine, "before_cursor_execute", listen)
+    store.queue.heads(1.0)
+    event.remove(store.database.engine, "before_cursor_execute", listen)
+    ((statement, parameters),) = [one for one in said if "AS heads" in one[0]]
+    with store.database.read() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+    steps = [row.detail for row in plan]
+    line = "(state=? AND priority=? AND project=? AND gpu_count=? AND gpu=? AND location=?)"
+    assert any("ix_jobs_line" in step and line in step for step in steps), steps
+    assert any("ix_jobs_not_far_back" in step for step in steps), steps
+    assert not any("TEMP B-TREE FOR ORDER BY" in step or "RIGHT PART" in step for step in steps), steps

@@ -225,5 +225,16 @@ def test_places_in_a_long_queue_may_be_some_seconds_old(
     for at in (now + 6, now + 8, now + 16, now + 18):
         places.put([view], at)
     assert looked == [now, now + 5, now + 18]
+    for at in (
+        now + 19,
+        now + 20,
+        now + 24,
+        now + 26,
+        now + 30,
+        now + 34,
+    ):  # the scheduler keeps them fresh, and no fresher
+        places.refresh(at, [])
+        places.put([view], at)
+    assert looked == [now, now + 5, now + 18, now + 26]
     places.put([view], now - 3600)  # the clock was set back
     assert looked[-1] == now - 3600

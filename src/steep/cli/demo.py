@@ -53,31 +53,38 @@ def make_job(directory: Path, base: str, overrides: Sequence[str] = ()) -> Path:
         InvalidModel: the base is a path, and nothing is there.
         InvalidSpec: an override sets nothing.
     """
-    import yaml
-
     from steep.artifacts.files import write_atomic
     from steep.cli.output import say
     from steep.cli.pythontext import gather
-    from steep.spec.load import parse_spec, place_of, read_yaml, set_value
     from steep.spec.units import format_bytes
 
-    place = jsonlib.dumps(_place(base))
-    text = (DATA / "demo.yaml").read_text(encoding="utf-8").replace('"@base@"', place)
-    if overrides:
-        values = read_yaml(text)
-        for override in overrides:
-            set_value(values, override)
-        parse_spec(values, where=place_of(DATA / "demo.yaml", overrides))
-        text = (
-            f"# The job of `steep demo`, with what --set changed.\n{yaml.safe_dump(values, sort_keys=False, width=120)}"
-        )
     job = directory / "job.yaml"
+    text = (
+        None if job.exists() else _job_text(base, overrides)
+    )  # what is wrong with it is said before anything is gathered
     gathered = gather(directory / "corpus")
     if gathered:
         say(f"Gathered {format_bytes(gathered)} of this Python's own documentation and sources.")
-    if not job.exists():
+    if text is not None:
         write_atomic(job, text)
     return job
+
+
+def _job_text(base: str, overrides: Sequence[str]) -> str:
+    """The job file with its comments, or, where something is set, without."""
+    import yaml
+
+    from steep.spec.load import parse_spec, place_of, read_yaml, set_value
+
+    template = DATA / "demo.yaml"
+    text = template.read_text(encoding="utf-8").replace('"@base@"', jsonlib.dumps(_place(base)))
+    if not overrides:
+        return text
+    values = read_yaml(text)
+    for override in overrides:
+        set_value(values, override)
+    parse_spec(values, where=place_of(template, overrides))
+    return f"# The job of `steep demo`, with what --set changed.\n{yaml.safe_dump(values, sort_keys=False, width=120)}"
 
 
 def _place(base: str) -> str:

@@ -102,10 +102,10 @@ def _announce(run: RunDirectory, spec: JobSpec, console: Console) -> bool:
         again = stages_again(changed)
         stages = ", ".join(again) if again else "none; no result depends on these"
         console.print(f"Stages that run again: {stages}.", highlight=False)
-        if Stage.TRAIN in again and (saved := CheckpointCatalog(run.checkpoints).steps()):
+        if Stage.TRAIN in again and CheckpointCatalog(run.checkpoints).steps():
             console.print(
-                f"What was trained so far is not lost: its checkpoints ({len(saved)}) are set aside in the run. To go on from "
-                "one of them instead, stop here (Ctrl-C) and see `steep branch --help`.",
+                "Where training begins anew, what was trained so far is set aside in the run, "
+                "and not lost. To go on from one of its checkpoints instead, stop here (Ctrl-C) and see `steep branch --help`.",
                 highlight=False,
                 soft_wrap=True,
             )
