@@ -34,7 +34,7 @@ from tests.server.serving import free_port
 
 from steep.server.store.store import Store
 from steep.server.store.submissions import insert_job
-from steep.spec.api import KeyRequest
+from steep.spec.api.keys import KeyRequest
 from steep.spec.job import JobSpec
 
 GOALS = {"request_ms": 100.0, "decision_ms": 50.0, "memory_mb": 500.0}

@@ -20,7 +20,7 @@ from steep.server.store.paging import PageRequest
 from steep.server.store.store import Store
 from steep.server.store.submissions import insert_job
 from steep.server.waiting import OfferedDevice
-from steep.spec.api import ReportsRequest
+from steep.spec.api.attempts import ReportsRequest
 from steep.spec.job import JobSpec
 from steep.spec.reports import StepReport
 from steep.spec.states import State

@@ -10,7 +10,7 @@ from steep.artifacts import outbox as outbox_module
 from steep.artifacts.outbox import BATCH_BYTES, LINE_BYTES, Outbox
 from steep.artifacts.redaction import Redaction
 from steep.artifacts.rundir import RunDirectory
-from steep.spec.api import LogLine
+from steep.spec.api.attempts import LogLine
 from steep.spec.reports import NoticeReport, Report
 
 

@@ -26,7 +26,7 @@ from steep.compute.local.processes import Process, is_alive
 from steep.server.failure import FailurePolicy
 from steep.server.settings import Patience
 from steep.server.store.store import Store
-from steep.spec.api import KeyRequest
+from steep.spec.api.keys import KeyRequest
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = Patience(lease=4.0, unreachable=10.0, cancel=8.0, stop=10.0, loop=2.0, look=0.2)

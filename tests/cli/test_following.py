@@ -16,7 +16,7 @@ from tests.client.service import KEY, Service, job_view, ok, page, problem
 
 from steep.cli.service import following
 from steep.cli.service.outcome import outcome_error
-from steep.spec.api import JobDetail
+from steep.spec.api.jobs import JobDetail
 from steep.spec.results import Results, Score
 
 STEEP = Path(sys.executable).with_name("steep")

@@ -8,7 +8,7 @@ import pytest
 from tests.client.conftest import Do
 from tests.client.service import Service, digest, event, job_view, ok, page
 
-from steep.spec.api import EvaluationRequest
+from steep.spec.api.checkpoints import EvaluationRequest
 
 JOB = job_view(1)
 SPEC = {"name": "n", "base": "b", "corpus": {"sources": ["/t"]}}

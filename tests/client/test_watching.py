@@ -15,7 +15,8 @@ from tests.client.service import Cut, Reply, Seen, Service, busy, event, job_vie
 from steep.client import watching
 from steep.client.client import Client
 from steep.client.progress import describe, line_on
-from steep.spec.api import NEXT_OFFSET_HEADER, JobView
+from steep.spec.api.files import NEXT_OFFSET_HEADER
+from steep.spec.api.jobs import JobView
 from steep.spec.errors import NotFound, ServerUnavailable
 from steep.spec.states import State
 

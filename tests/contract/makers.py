@@ -10,7 +10,8 @@ from sqlalchemy import Connection, text
 from steep.compute.contract import Device
 from steep.server.store.attempts import Begun
 from steep.server.store.store import Store
-from steep.spec.api import JobView, ReportsRequest
+from steep.spec.api.attempts import ReportsRequest
+from steep.spec.api.jobs import JobView
 from steep.spec.job import JobSpec
 from steep.spec.reports import Report, StepReport
 from steep.spec.states import HOLDING, State

@@ -22,7 +22,10 @@ from steep.server.failure import Cancel, Ending, Fail, Requeue, Retry, Succeed
 from steep.server.store.jobs import Idempotency
 from steep.server.store.store import Store
 from steep.server.waiting import queue_order
-from steep.spec.api import JobChange, Problem, ProjectRequest, Quota, ReportsRequest
+from steep.spec.api.attempts import ReportsRequest
+from steep.spec.api.common import Problem
+from steep.spec.api.jobs import JobChange
+from steep.spec.api.projects import ProjectRequest, Quota
 from steep.spec.errors import Conflict, Fenced, InvalidSpec, NotFound
 from steep.spec.events import EventKind
 from steep.spec.reports import CheckpointReport, StageReport

@@ -21,7 +21,7 @@ from tests.contract.store_user import act_in_threads
 from steep.server.store.database import Transaction
 from steep.server.store.jobs import Idempotency
 from steep.server.store.store import Store
-from steep.spec.api import ProjectRequest, Quota
+from steep.spec.api.projects import ProjectRequest, Quota
 from steep.spec.errors import Conflict, ServerUnavailable
 
 

@@ -22,7 +22,8 @@ from steep.server.store.projects import Prunable
 from steep.server.store.retention import DAY_SECONDS
 from steep.server.store.store import Store
 from steep.server.store.tables import metadata
-from steep.spec.api import Keeping, KeyChange, KeyRequest, ProjectRequest, Quota
+from steep.spec.api.keys import KeyChange, KeyRequest
+from steep.spec.api.projects import Keeping, ProjectRequest, Quota
 from steep.spec.errors import Conflict, InvalidInput, NotFound, ServerUnavailable
 from steep.spec.events import EventKind
 from steep.spec.reports import CheckpointReport

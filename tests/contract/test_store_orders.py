@@ -15,7 +15,8 @@ from steep.server.failure import Ending
 from steep.server.placement import Wait
 from steep.server.store.attempts import Begun
 from steep.server.store.store import Store
-from steep.spec.api import Problem, ReportsRequest
+from steep.spec.api.attempts import ReportsRequest
+from steep.spec.api.common import Problem
 from steep.spec.errors import Conflict, Fenced
 from steep.spec.reports import CheckpointReport, StageReport
 from steep.spec.states import HOLDS, REASONS, IllegalTransition, Reason, Standing, State

@@ -12,7 +12,7 @@ from steep.server.store.attempts import Begun, Told
 from steep.server.store.paging import PageRequest
 from steep.server.store.reports import PROGRESS_EVENT_SECONDS
 from steep.server.store.store import Store
-from steep.spec.api import DeviceSample, LogLine, ReportsRequest
+from steep.spec.api.attempts import DeviceSample, LogLine, ReportsRequest
 from steep.spec.errors import Conflict, Fenced, InvalidInput, NotFound
 from steep.spec.events import EventKind
 from steep.spec.reports import (

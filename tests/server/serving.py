@@ -28,7 +28,7 @@ from steep.server.settings import ServerSettings
 from steep.server.store.store import Store
 from steep.server.tracing import Traces
 from steep.server.webserver import web_config
-from steep.spec.api import KeyRequest, Role
+from steep.spec.api.keys import KeyRequest, Role
 
 WAIT_SECONDS = 90.0
 

@@ -12,7 +12,8 @@ from steep.server.service import Service
 from steep.server.settings import ServerSettings
 from steep.server.store.ids import new_id
 from steep.server.store.store import Store
-from steep.spec.api import CheckpointView, ReportsRequest
+from steep.spec.api.attempts import ReportsRequest
+from steep.spec.api.checkpoints import CheckpointView
 from steep.spec.events import Event, EventKind
 from steep.spec.job import JobSpec
 from steep.spec.reports import CheckpointReport, EvaluationReport, Report

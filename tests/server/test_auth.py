@@ -13,7 +13,8 @@ import pytest
 from tests.server.serving import Serving, serving
 
 from steep.server.settings import Bounds
-from steep.spec.api import ProjectRequest, ReportsRequest
+from steep.spec.api.attempts import ReportsRequest
+from steep.spec.api.projects import ProjectRequest
 from steep.spec.errors import Forbidden, NotFound, Unauthorized
 from steep.spec.job import JobSpec
 from steep.spec.reports import CheckpointReport

@@ -15,7 +15,7 @@ from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.later import LaterEvaluation, prepare_evaluation
 from steep.artifacts.manifest import CheckpointManifest
 from steep.server.evaluating import record_scores
-from steep.spec.api import EvaluationRequest
+from steep.spec.api.checkpoints import EvaluationRequest
 from steep.spec.errors import DamagedArtifact, InvalidInput, InvalidSpec, NotFound
 from steep.spec.events import EventKind
 from steep.spec.job import JobSpec

@@ -19,7 +19,8 @@ from steep.server.admission import PACKAGED
 from steep.server.failure import Ending
 from steep.server.limits import Prices
 from steep.server.places import QueuePlaces
-from steep.spec.api import Plan, ReportsRequest
+from steep.spec.api.attempts import ReportsRequest
+from steep.spec.api.jobs import Plan
 from steep.spec.devices import peak_of
 from steep.spec.job import JobSpec
 from steep.spec.reports import StepReport

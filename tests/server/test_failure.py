@@ -21,7 +21,7 @@ from steep.server.failure import (
     decide,
     step_in,
 )
-from steep.spec.api import Problem
+from steep.spec.api.common import Problem
 from steep.spec.states import REASONS, Reason, State
 
 

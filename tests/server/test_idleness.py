@@ -11,7 +11,7 @@ from tests.server.shelving import Shelf
 from steep.compute.contract import Device
 from steep.server.idleness import idle_seconds
 from steep.server.loops.limits import LimitsLoop
-from steep.spec.api import DeviceSample, GpuSample, ReportsRequest
+from steep.spec.api.attempts import DeviceSample, GpuSample, ReportsRequest
 from steep.spec.events import EventKind
 from steep.spec.job import JobSpec
 from steep.spec.states import Reason, State

@@ -18,7 +18,7 @@ from steep.server import workerline
 from steep.server.intake import Intake
 from steep.server.routes.answers import answer as answer_with
 from steep.server.store.attempts import Begun, Told
-from steep.spec.api import ReportsAnswer, ReportsRequest
+from steep.spec.api.attempts import ReportsAnswer, ReportsRequest
 from steep.spec.errors import Fenced, ServerUnavailable
 
 

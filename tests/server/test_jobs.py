@@ -15,7 +15,7 @@ from tests.server.serving import ServerProcess, wait_for
 
 from steep import Client
 from steep.client.job import Job
-from steep.spec.api import EvaluationRequest
+from steep.spec.api.checkpoints import EvaluationRequest
 from steep.spec.errors import Conflict, InvalidSpec, NotFound
 from steep.spec.events import EventKind
 from steep.spec.states import Reason, State

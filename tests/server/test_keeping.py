@@ -19,7 +19,7 @@ from steep.server.keeping import prune
 from steep.server.loops.retention import RetentionLoop
 from steep.server.removal import remove_checkpoint
 from steep.server.service import Service
-from steep.spec.api import Keeping, ProjectRequest, ProjectView
+from steep.spec.api.projects import Keeping, ProjectRequest, ProjectView
 from steep.spec.errors import Conflict
 from steep.spec.events import EventKind
 from steep.spec.job import JobSpec

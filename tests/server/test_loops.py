@@ -32,7 +32,8 @@ from steep.server.secretbox import SecretBox
 from steep.server.settings import Patience
 from steep.server.store.attempts import Begun
 from steep.server.store.ids import new_id
-from steep.spec.api import JobChange, JobDetail, ReportsRequest
+from steep.spec.api.attempts import ReportsRequest
+from steep.spec.api.jobs import JobChange, JobDetail
 from steep.spec.errors import OutOfSpace
 from steep.spec.events import EventKind
 from steep.spec.job import JobSpec

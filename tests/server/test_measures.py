@@ -14,7 +14,7 @@ from tests.server.serving import Serving, serving
 from steep.compute.contract import Device
 from steep.server.failure import Ending
 from steep.server.loops.all import Loops
-from steep.spec.api import ReportsRequest
+from steep.spec.api.attempts import ReportsRequest
 from steep.spec.job import JobSpec
 from steep.spec.reports import CheckpointReport, StepReport
 from steep.spec.states import Reason

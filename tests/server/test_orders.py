@@ -19,7 +19,7 @@ from steep.compute.contract import Device
 from steep.server.orders import ASK_SECONDS, OrderDesk
 from steep.server.store.orders import AttemptName
 from steep.server.store.store import Store
-from steep.spec.api import OrderAnswer
+from steep.spec.api.attempts import OrderAnswer
 from steep.spec.errors import Fenced
 from steep.spec.job import JobSpec
 from steep.spec.states import Reason

@@ -20,7 +20,7 @@ from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.compute.local.backend import LocalBackend
 from steep.corpus.addresses import is_public
 from steep.server.admission import PACKAGED
-from steep.spec.api import ProjectRequest, Quota
+from steep.spec.api.projects import ProjectRequest, Quota
 from steep.spec.errors import Conflict, Forbidden, InvalidInput, InvalidSpec, NotFound
 from steep.spec.events import EventKind
 from steep.spec.states import Reason
@@ -412,7 +412,7 @@ def test_metrics_tell_how_much_there_is_to_do(http: httpx.Client, client: Client
 
 
 def test_a_checkpoint_is_pinned_and_verified(house: Serving, client: Client, tiny: Tiny) -> None:
-    from steep.spec.api import ReportsRequest
+    from steep.spec.api.attempts import ReportsRequest
     from steep.spec.reports import CheckpointReport
 
     job = client.jobs.create(tiny("kept"))

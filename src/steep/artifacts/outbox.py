@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from steep.artifacts.rundir import RunDirectory
-from steep.spec.api import LogLine, ReportsRequest
+from steep.spec.api.attempts import LogLine, ReportsRequest
 from steep.spec.reports import REPORT, NoticeReport, Report
 
 BATCH_REPORTS = 500

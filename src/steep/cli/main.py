@@ -8,7 +8,7 @@ import sys
 import typer
 
 from steep.cli import checkpoints, corpus, demo, lineage, run, score, spec, watch
-from steep.cli.service import doctor, files, gpus, jobs, keys, login, projects, secrets, up
+from steep.cli.service import doctor, files, gpus, jobs, keys, login, projects, secrets, serve, up
 
 SERVICE = "The service"
 
@@ -32,7 +32,7 @@ app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(spec.app, name="spec")
 app.command("up", rich_help_panel=SERVICE)(up.up)
-app.command("serve", rich_help_panel=SERVICE)(up.serve)
+app.command("serve", rich_help_panel=SERVICE)(serve.serve)
 app.command("down", rich_help_panel=SERVICE)(up.down)
 app.command("login", rich_help_panel=SERVICE)(login.login)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=SERVICE)

@@ -10,17 +10,10 @@ from steep.client.blocking import Face, blocking, iterating
 from steep.client.downloads import Count, download_all, silent
 from steep.client.requests import at, create, delete, get, patch, post
 from steep.client.wire import Wire
-from steep.spec.api import (
-    CheckpointView,
-    EvaluationRequest,
-    Freed,
-    JobView,
-    Page,
-    PinRequest,
-    Pruned,
-    PruneRequest,
-    StoredFile,
-)
+from steep.spec.api.checkpoints import CheckpointView, EvaluationRequest, Freed, PinRequest, Pruned, PruneRequest
+from steep.spec.api.common import Page
+from steep.spec.api.files import StoredFile
+from steep.spec.api.jobs import JobView
 
 AnyPath = str | os.PathLike[str]
 

@@ -30,7 +30,7 @@ from steep.client.keys import AsyncKeys, AsyncProjects, Keys, Projects
 from steep.client.requests import bearer, get
 from steep.client.transports import BlockingTransport, WaitingTransport
 from steep.client.wire import Wire
-from steep.spec.api import StatusView
+from steep.spec.api.house import StatusView
 
 PATIENCE_SECONDS = 30.0
 TIMEOUT_SECONDS = 60.0

@@ -11,7 +11,7 @@ from steep.artifacts.files import full_disk_stops, hash_file
 from steep.client.requests import Request, Trouble
 from steep.client.watching import Reconnecting
 from steep.client.wire import Wire
-from steep.spec.api import StoredFile
+from steep.spec.api.files import StoredFile
 from steep.spec.errors import DamagedArtifact, ServerUnavailable, SteepError
 
 Count = Callable[[int], None]

@@ -12,7 +12,9 @@ from steep.client.blocking import Face, blocking, iterating
 from steep.client.downloads import Count, download, silent
 from steep.client.requests import Request, at, delete, get
 from steep.client.wire import Wire
-from steep.spec.api import FileView, Freed, Page, StoredFile
+from steep.spec.api.checkpoints import Freed
+from steep.spec.api.common import Page
+from steep.spec.api.files import FileView, StoredFile
 from steep.spec.errors import InvalidInput
 
 CHUNK_BYTES = 1 << 20

@@ -8,7 +8,8 @@ from steep.client.blocking import Face, blocking, iterating
 from steep.client.requests import at, delete, get, put
 from steep.client.watching import stream_events
 from steep.client.wire import Wire
-from steep.spec.api import AuditEntry, DeviceView, Page, SecretRequest, SecretView
+from steep.spec.api.common import Page
+from steep.spec.api.house import AuditEntry, DeviceView, SecretRequest, SecretView
 from steep.spec.events import Event
 
 

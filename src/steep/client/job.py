@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Literal
 
 from steep.client.blocking import Face, blocking, iterating
-from steep.spec.api import Freed, JobView
+from steep.spec.api.checkpoints import Freed
+from steep.spec.api.jobs import JobView
 from steep.spec.events import Event
 from steep.spec.reports import Report
 from steep.spec.results import Results

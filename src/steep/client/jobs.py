@@ -13,17 +13,17 @@ from steep.client.reading import AnySpec, given, read_spec
 from steep.client.requests import Request, at, create, delete, get, patch, post
 from steep.client.watching import PATIENCE_SECONDS, stream_events
 from steep.client.wire import Wire
-from steep.spec.api import (
-    NEXT_OFFSET_HEADER,
+from steep.spec.api.attempts import DeviceSample
+from steep.spec.api.checkpoints import Freed
+from steep.spec.api.common import Page
+from steep.spec.api.files import NEXT_OFFSET_HEADER
+from steep.spec.api.jobs import (
     BranchRequest,
     CloneRequest,
-    DeviceSample,
-    Freed,
     JobChange,
     JobDetail,
     JobRequest,
     JobView,
-    Page,
     Plan,
     RollbackRequest,
 )

@@ -8,19 +8,9 @@ from steep.client.blocking import Face, blocking, iterating
 from steep.client.reading import given
 from steep.client.requests import at, create, get, patch, post
 from steep.client.wire import Wire
-from steep.spec.api import (
-    Keeping,
-    KeyChange,
-    KeyRequest,
-    KeyUsage,
-    KeyView,
-    NewKey,
-    Page,
-    ProjectRequest,
-    ProjectView,
-    Quota,
-    Role,
-)
+from steep.spec.api.common import Page
+from steep.spec.api.keys import KeyChange, KeyRequest, KeyUsage, KeyView, NewKey, Role
+from steep.spec.api.projects import Keeping, ProjectRequest, ProjectView, Quota
 
 
 class AsyncKeys:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from steep.client.requests import Answer
-from steep.spec.api import Problem
+from steep.spec.api.common import Problem
 from steep.spec.errors import (
     Conflict,
     Forbidden,

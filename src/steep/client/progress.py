@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
-from steep.spec.api import JobView
+from steep.spec.api.jobs import JobView
 
 
 def describe(job: JobView) -> str:

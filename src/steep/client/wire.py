@@ -16,7 +16,7 @@ from steep.client.config import START
 from steep.client.problems import NOTHING_DONE, PASSING, error_of, retry_after_seconds
 from steep.client.requests import Answer, Request, Trouble
 from steep.client.transports import Stream, Transport
-from steep.spec.api import Page
+from steep.spec.api.common import Page
 from steep.spec.errors import ServerUnavailable, SteepError
 
 Model = TypeVar("Model", bound=BaseModel)

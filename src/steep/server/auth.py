@@ -14,7 +14,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from steep.server.service import Service
-from steep.spec.api import KeyView, Role
+from steep.spec.api.keys import KeyView, Role
 from steep.spec.errors import Forbidden, NotFound, Unauthorized
 
 RANKS: dict[Role, int] = {"viewer": 0, "member": 1, "admin": 2}

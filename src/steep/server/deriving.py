@@ -14,7 +14,7 @@ from steep.server.service import Service
 from steep.server.store.ids import new_id
 from steep.server.store.submissions import Idempotency
 from steep.server.submission import order
-from steep.spec.api import BranchRequest, JobView
+from steep.spec.api.jobs import BranchRequest, JobView
 from steep.spec.errors import Conflict, InvalidSpec, SteepError
 from steep.spec.job import JobSpec
 from steep.spec.load import parse_spec

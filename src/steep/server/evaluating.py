@@ -12,7 +12,8 @@ from steep.server.service import Service
 from steep.server.store.ids import new_id
 from steep.server.store.submissions import Idempotency
 from steep.server.submission import order
-from steep.spec.api import EvaluationRequest, JobView
+from steep.spec.api.checkpoints import EvaluationRequest
+from steep.spec.api.jobs import JobView
 from steep.spec.errors import Conflict, DamagedArtifact, NotFound
 from steep.spec.job import JobSpec, Replay
 from steep.spec.service import Service as ServicePart

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from steep.spec.api import Problem
+from steep.spec.api.common import Problem
 from steep.spec.errors import (
     EXIT_DONE,
     EXIT_FAILED,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from steep.artifacts.manifest import MANIFEST
 from steep.artifacts.rundir import RunDirectory
-from steep.spec.api import StoredFile
+from steep.spec.api.files import StoredFile
 from steep.spec.errors import InvalidInput, NotFound
 
 

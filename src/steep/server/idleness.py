@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steep.spec.api import DeviceSample
+from steep.spec.api.attempts import DeviceSample
 
 IDLE_PERCENT = 5.0
 """A GPU that computes less of the time than this does nothing that is worth its price."""

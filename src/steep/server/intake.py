@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from steep.server.store.attempts import Told
-from steep.spec.api import ReportsAnswer
+from steep.spec.api.attempts import ReportsAnswer
 
 MOST_AT_ONCE = 64
 """Others who write wait for one transaction, so it is kept short."""

@@ -14,7 +14,7 @@ from steep.artifacts.retention import CheckpointFacts, RetentionPolicy, to_delet
 from steep.server.removal import remove_checkpoint
 from steep.server.service import Service
 from steep.server.store.paging import MAX_PAGE_SIZE, PageRequest
-from steep.spec.api import CheckpointView, Pruned
+from steep.spec.api.checkpoints import CheckpointView, Pruned
 from steep.spec.errors import Conflict, RunBusy
 from steep.spec.units import format_bytes
 

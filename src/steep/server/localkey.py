@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from steep.client.config import Settings, config_file, read_config, write_config
 from steep.server.service import Service
-from steep.spec.api import KeyRequest
+from steep.spec.api.keys import KeyRequest
 from steep.spec.errors import InvalidInput
 
 _LOOPBACK = dict.fromkeys(("127.0.0.1", "::1", "localhost"), "localhost")

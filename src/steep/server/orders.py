@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from steep.server.store.orders import AttemptName, fenced
-from steep.spec.api import OrderAnswer
+from steep.spec.api.attempts import OrderAnswer
 
 ASK_SECONDS = 0.5
 """Orders are given at other replicas too, so the store is asked this often."""

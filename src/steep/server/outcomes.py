@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from steep.server.service import Service
-from steep.spec.api import Outcome
+from steep.spec.api.jobs import Outcome
 from steep.spec.errors import SteepError
 
 log = logging.getLogger(__name__)

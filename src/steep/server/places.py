@@ -10,7 +10,7 @@ from typing import TypeVar
 from steep.server.estimates import estimate_starts
 from steep.server.store.store import Store
 from steep.server.waiting import OfferedDevice, Snapshot, queue_order
-from steep.spec.api import JobView
+from steep.spec.api.jobs import JobView
 from steep.spec.states import State
 
 View = TypeVar("View", bound=JobView)

@@ -18,7 +18,7 @@ from steep.server.admission import resolve
 from steep.server.limits import Prices
 from steep.server.offers import offered_devices
 from steep.server.service import Service
-from steep.spec.api import Plan
+from steep.spec.api.jobs import Plan
 from steep.spec.job import JobSpec
 from steep.spec.load import is_remote
 from steep.spec.units import format_seconds

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from steep.spec.api import Problem
+from steep.spec.api.common import Problem
 from steep.spec.errors import (
     Conflict,
     DamagedArtifact,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from steep.server.copies import remove_copies, remove_copy
 from steep.server.service import Service
-from steep.spec.api import Freed
+from steep.spec.api.checkpoints import Freed
 from steep.spec.errors import Conflict, InvalidInput
 from steep.spec.states import State
 

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from steep.server.problems import TooMany, respond
 from steep.server.settings import Bounds
-from steep.spec.api import Problem
+from steep.spec.api.common import Problem
 
 REMEMBERED = 10_000
 """Clients whose rates are known at the same time; the longest unheard of is forgotten first."""

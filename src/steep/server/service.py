@@ -24,7 +24,7 @@ from steep.server.store.projects import DEFAULT
 from steep.server.store.store import Store
 from steep.server.tracing import NoTraces, Traces
 from steep.server.uses import Uses
-from steep.spec.api import ReportsAnswer
+from steep.spec.api.attempts import ReportsAnswer
 from steep.spec.errors import InvalidInput
 
 

@@ -8,7 +8,7 @@ from steep.server.plans import plan_of
 from steep.server.service import Service
 from steep.server.store.repeats import Idempotency
 from steep.server.store.submissions import JobKind
-from steep.spec.api import JobView, Plan
+from steep.spec.api.jobs import JobView, Plan
 from steep.spec.errors import InvalidSpec, NotFound
 from steep.spec.job import JobSpec
 

@@ -17,7 +17,8 @@ from steep.server.removal import remove_tree
 from steep.server.service import Service
 from steep.server.store.ids import hash_of, new_id
 from steep.server.store.repeats import Idempotency
-from steep.spec.api import FileView, Freed
+from steep.spec.api.checkpoints import Freed
+from steep.spec.api.files import FileView
 from steep.spec.errors import InvalidInput, NotFound, OutOfSpace
 
 LONGEST_NAME_BYTES = 200

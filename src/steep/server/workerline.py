@@ -17,7 +17,7 @@ from steep.server.routes.answers import answer
 from steep.server.routes.attempts import router
 from steep.server.service import Service
 from steep.server.store.attempts import Told
-from steep.spec.api import ReportsRequest
+from steep.spec.api.attempts import ReportsRequest
 from steep.spec.errors import SteepError
 
 _PATH = re.compile(r"/api/v1/attempts/([^/]{1,100})/([1-9][0-9]{0,8})/reports")

@@ -19,7 +19,7 @@
     `-- ServerUnavailable            exit 1   the server cannot be reached, or cannot answer now
 
 Every error says what is wrong, where, and what to do: `what` and `where` make the message, `cure` the advice. `code` names
-its class to programs, and over the wire (`spec/api.Problem`).
+its class to programs, and over the wire (`spec/api/common.Problem`).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from steep.spec.api import Directive
+from steep.spec.api.attempts import Directive
 from steep.worker.attempt import Attempt
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from steep.artifacts.rundir import RunDirectory
-from steep.spec.api import OrderAnswer
+from steep.spec.api.attempts import OrderAnswer
 from steep.spec.errors import Fenced, InvalidInput, SteepError
 from steep.worker.attempt import Attempt
 from steep.worker.line import connect, words_of

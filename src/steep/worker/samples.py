@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from steep.spec.api import DeviceSample, GpuSample
+from steep.spec.api.attempts import DeviceSample, GpuSample
 
 
 class Sampler:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from steep.artifacts.outbox import BATCH_REPORTS, Outbox
 from steep.artifacts.redaction import Redaction
 from steep.artifacts.rundir import RunDirectory
-from steep.spec.api import ReportsAnswer, ReportsRequest
+from steep.spec.api.attempts import ReportsAnswer, ReportsRequest
 from steep.spec.errors import (
     EXIT_STOPPED,
     Conflict,

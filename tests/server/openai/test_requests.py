@@ -19,7 +19,7 @@ from tests.server.serving import Serving, serving
 
 from steep.server import uploads
 from steep.server.settings import Bounds
-from steep.spec.api import ProjectRequest
+from steep.spec.api.projects import ProjectRequest
 
 Order = Callable[..., dict[str, Any]]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from steep.cli.tables import ago, answer_console, moment, print_table, span, state_cell
 from steep.client.progress import describe
-from steep.spec.api import AttemptView, JobDetail, JobView, Plan
+from steep.spec.api.jobs import AttemptView, JobDetail, JobView, Plan
 from steep.spec.states import State
 from steep.spec.units import format_bytes, format_seconds, format_tokens
 

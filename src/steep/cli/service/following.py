@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from steep.cli.console import Screen
     from steep.client.client import Client
-    from steep.spec.api import JobDetail
+    from steep.spec.api.jobs import JobDetail
 
 POLL_SECONDS = 0.5
 FollowOption = typer.Option(False, "--follow", "-f", help="Go on until the job has ended; Ctrl-C leaves it at work.")

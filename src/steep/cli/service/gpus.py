@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from steep.cli.service.options import JsonOption
 
 if TYPE_CHECKING:
-    from steep.spec.api import DeviceView
+    from steep.spec.api.house import DeviceView
 
 
 def gpus(json: bool = JsonOption) -> None:

@@ -9,7 +9,7 @@ import typer
 from steep.cli.service.options import JsonOption, YesOption
 
 if TYPE_CHECKING:
-    from steep.spec.api import KeyView
+    from steep.spec.api.keys import KeyView
 
 app = typer.Typer(name="keys", no_args_is_help=True, help="API keys: who may use the service, and as what.")
 KeyArgument = typer.Argument(metavar="KEY", help="The key's id.")

@@ -26,7 +26,7 @@ def evaluate_of_job(
     from steep.cli.service.connect import connected
     from steep.cli.service.outcome import outcome_error
     from steep.cli.service.sending import is_here, upload_sources
-    from steep.spec.api import EvaluationRequest
+    from steep.spec.api.checkpoints import EvaluationRequest
     from steep.spec.job import Source
     from steep.spec.load import is_remote
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+HOST = "127.0.0.1"
+PORT = 8470
 JobArgument = typer.Argument(metavar="JOB", help="The job's id, or its name where one job alone has it.")
 JsonOption = typer.Option(False, "--json", help="Print the answer as JSON.")
 YesOption = typer.Option(False, "--yes", "-y", help="Do not ask.")
@@ -18,4 +20,9 @@ DataOption = typer.Option(
     metavar="DIR",
     help="The server's data directory; by default steep in the user's data directory.",
     show_default=False,
+)
+ColdOption = typer.Option(False, "--cold", help="Start workers as new programs: seconds slower, and less memory.")
+SlotsOption = typer.Option(None, "--cpu-slots", metavar="NUMBER", help="Jobs on the processor at once.")
+RootOption = typer.Option(
+    [], "--root", metavar="DIR", help="Jobs may read files of this machine below it; may be given several times."
 )

@@ -10,7 +10,7 @@ import typer
 from steep.cli.service.options import ChangesOption, JobArgument, JsonOption, NewNameOption, YesOption
 
 if TYPE_CHECKING:
-    from steep.spec.api import JobView
+    from steep.spec.api.jobs import JobView
     from steep.spec.service import Limits
 
 JobsArgument = typer.Argument(metavar="JOB...", help="Ids of the jobs, or names that one job alone has.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from steep.spec.api import JobDetail, Problem
+from steep.spec.api.common import Problem
+from steep.spec.api.jobs import JobDetail
 from steep.spec.errors import EXIT_INVALID, SteepError, Stopped, error_class
 from steep.spec.states import Reason, State
 

@@ -13,11 +13,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from steep.spec.errors import InvalidInput, RunBusy, ServerUnavailable, SteepError
 from steep.spec.extras import install_extra
@@ -145,6 +146,19 @@ def start_server(data: Path, address: str, arguments: Sequence[str]) -> subproce
         )
     record_server(data, process.pid, address)
     return process
+
+
+def words(flags: Mapping[str, Any]) -> list[str]:
+    """The command line of these settings: a list repeats its flag, None and False leave it out."""
+    found: list[str] = []
+    for name, value in flags.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            found.append(flag)
+        elif value is not None and value is not False:
+            for each in value if isinstance(value, list) else [value]:
+                found += [flag, str(each)]
+    return found
 
 
 def record_server(data: Path, pid: int, address: str) -> None:

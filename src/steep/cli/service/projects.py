@@ -9,7 +9,7 @@ import typer
 from steep.cli.service.options import JsonOption
 
 if TYPE_CHECKING:
-    from steep.spec.api import Keeping, ProjectView, Quota
+    from steep.spec.api.projects import Keeping, ProjectView, Quota
 
 app = typer.Typer(name="projects", no_args_is_help=True, help="Projects: their quotas, their share, what they use.")
 NameArgument = typer.Argument(metavar="NAME", help="Small letters, digits and dashes.")
@@ -72,7 +72,7 @@ def create(
 ) -> None:
     """Make a project. Without quotas it may use whatever is free, and it keeps all checkpoints."""
     from steep.cli.service.connect import connected
-    from steep.spec.api import Keeping, Quota
+    from steep.spec.api.projects import Keeping, Quota
 
     quota = _quota(Quota(), gpus, jobs, stored)
     keep = _keeping(Keeping(), keep_after, keep_last, keep_best)
@@ -118,7 +118,7 @@ def update(
 
 
 def _quota(old: Quota, gpus: str | None, jobs: str | None, stored: str | None) -> Quota:
-    from steep.spec.api import Quota
+    from steep.spec.api.projects import Quota
 
     return Quota(
         gpus=old.gpus if gpus is None else _count("--gpus", gpus),
@@ -128,7 +128,7 @@ def _quota(old: Quota, gpus: str | None, jobs: str | None, stored: str | None) -
 
 
 def _keeping(old: Keeping, after: str | None, last: int | None, best: int | None) -> Keeping:
-    from steep.spec.api import Keeping
+    from steep.spec.api.projects import Keeping
 
     return Keeping(
         after_seconds=old.after_seconds if after is None else _seconds(after),

@@ -20,7 +20,7 @@ from steep.spec.load import is_remote
 if TYPE_CHECKING:
     from steep.client.client import Client
     from steep.corpus.sources import SourceFile
-    from steep.spec.api import FileView
+    from steep.spec.api.files import FileView
 
 UPLOADED = "steep://files/"
 """How a job names an uploaded file: this and its id."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from steep.cli.tables import moment, print_table
-from steep.spec.api import CheckpointView
+from steep.spec.api.checkpoints import CheckpointView
 from steep.spec.units import format_bytes, format_tokens
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steep.spec.api import StatusView
+from steep.spec.api.house import StatusView
 from steep.spec.states import State
 
 ORDER = tuple(str(state) for state in State)

@@ -12,7 +12,7 @@ from steep.server.service import Service
 from steep.server.store.attempts import Living
 from steep.server.store.job_views import JobFilter
 from steep.server.store.paging import MAX_PAGE_SIZE, PageRequest
-from steep.spec.api import JobView
+from steep.spec.api.jobs import JobView
 from steep.spec.errors import Conflict, NotFound
 from steep.spec.events import EventKind
 from steep.spec.states import Reason, State

@@ -17,7 +17,7 @@ from steep.artifacts.manifest import FileRecord
 from steep.artifacts.scrubbing import read_back
 from steep.server.removal import remove_checkpoint
 from steep.server.service import Service
-from steep.spec.api import CheckpointView
+from steep.spec.api.checkpoints import CheckpointView
 from steep.spec.errors import Conflict, DamagedArtifact, InvalidInput, NotFound, RunBusy
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,8 @@ from steep.server.service import Service
 from steep.server.store.attempts import Living
 from steep.server.tracing import ATTEMPT, JOB, Value
 from steep.server.workersecrets import secrets_for_workers
-from steep.spec.api import Problem, ReportsRequest
+from steep.spec.api.attempts import ReportsRequest
+from steep.spec.api.common import Problem
 from steep.spec.errors import EXIT_DONE, DamagedArtifact, Fenced, SteepError
 from steep.spec.states import Reason, State
 

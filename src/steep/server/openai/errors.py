@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from steep.server.openai.shapes import ErrorAnswer, ErrorFields
 from steep.server.problems import MEDIA_TYPE
 from steep.server.routes.answers import JSON, WORDS, Documented
-from steep.spec.api import Problem
+from steep.spec.api.common import Problem
 
 BASE = "/v1"
 

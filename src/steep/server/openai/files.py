@@ -19,7 +19,7 @@ from steep.server.routes.answers import BYTES, answer, file_answer
 from steep.server.routes.files import seen_file
 from steep.server.store.paging import MAX_PAGE_SIZE, PageRequest
 from steep.server.uploads import receive, remove_file
-from steep.spec.api import FileView
+from steep.spec.api.files import FileView
 from steep.spec.errors import InvalidInput
 
 router = APIRouter(prefix="/files", tags=["openai_files"], route_class=PromisingRoute)

@@ -19,7 +19,7 @@ from steep.server.routes.answers import answer
 from steep.server.service import Service
 from steep.server.store.job_views import JobFilter
 from steep.server.store.paging import PageRequest
-from steep.spec.api import JobView
+from steep.spec.api.jobs import JobView
 from steep.spec.errors import Forbidden
 from steep.spec.states import State
 

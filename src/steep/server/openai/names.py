@@ -15,7 +15,7 @@ from steep.artifacts.manifest import MANIFEST
 from steep.server.admission import PACKAGED
 from steep.server.auth import Caller
 from steep.server.service import Service
-from steep.spec.api import JobView
+from steep.spec.api.jobs import JobView
 from steep.spec.errors import NotFound
 
 TINY_BASE = "tiny-base"

@@ -20,7 +20,7 @@ from steep.server.openai.rates import with_batch, with_rate
 from steep.server.openai.shapes import METHOD, METHOD_FIELDS, ContinuedPretraining, Hyperparameters, JobOrder
 from steep.server.routes.files import seen_file
 from steep.server.service import Service
-from steep.spec.api import FileView
+from steep.spec.api.files import FileView
 from steep.spec.errors import InvalidInput, InvalidSpec, NotFound, SteepError
 from steep.spec.job import JobSpec
 from steep.spec.load import parse_spec

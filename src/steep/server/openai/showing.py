@@ -7,7 +7,8 @@ from typing import Any, Literal
 from steep.server.admission import UPLOADED
 from steep.server.openai.names import checkpoint_name, export_name, name_of
 from steep.server.openai.shapes import METHOD, METHOD_FIELDS, CheckpointObject, JobError, JobEvent, JobObject
-from steep.spec.api import CheckpointView, JobView
+from steep.spec.api.checkpoints import CheckpointView
+from steep.spec.api.jobs import JobView
 from steep.spec.events import Event, EventKind
 from steep.spec.job import JobSpec, Source
 from steep.spec.states import State

@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel
 
 from steep.server.store.paging import MAX_PAGE_SIZE, PageRequest
-from steep.spec.api import Problem
+from steep.spec.api.common import Problem
 from steep.spec.errors import NotFound
 
 JSON = "application/json"

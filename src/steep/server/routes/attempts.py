@@ -13,7 +13,7 @@ from steep.server.promises import PromisingRoute
 from steep.server.routes.answers import answer, problems
 from steep.server.store.attempts import Told
 from steep.server.store.orders import AttemptName
-from steep.spec.api import OrderAnswer, ReportsAnswer, ReportsRequest
+from steep.spec.api.attempts import OrderAnswer, ReportsAnswer, ReportsRequest
 
 router = APIRouter(prefix="/attempts", tags=["attempts"], route_class=PromisingRoute)
 

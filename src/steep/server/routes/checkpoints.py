@@ -18,17 +18,10 @@ from steep.server.routes.answers import BYTES, Paging, answer, file_answer, prob
 from steep.server.routes.jobs import Job, seen
 from steep.server.routes.repeats import RepeatKey, repeat_of
 from steep.server.service import Service
-from steep.spec.api import (
-    CheckpointView,
-    EvaluationRequest,
-    Freed,
-    JobView,
-    Page,
-    PinRequest,
-    Pruned,
-    PruneRequest,
-    StoredFile,
-)
+from steep.spec.api.checkpoints import CheckpointView, EvaluationRequest, Freed, PinRequest, Pruned, PruneRequest
+from steep.spec.api.common import Page
+from steep.spec.api.files import StoredFile
+from steep.spec.api.jobs import JobView
 from steep.spec.errors import DamagedArtifact
 
 router = APIRouter(prefix="/jobs/{job}/checkpoints", tags=["checkpoints"], route_class=PromisingRoute)

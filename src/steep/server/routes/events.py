@@ -16,7 +16,7 @@ from steep.server.promises import PromisingRoute
 from steep.server.routes.answers import After, Documented, PageSize, answer, problems
 from steep.server.routes.jobs import Job, seen
 from steep.server.service import Service
-from steep.spec.api import Page
+from steep.spec.api.common import Page
 from steep.spec.errors import NotFound
 from steep.spec.events import Event, EventKind
 

@@ -13,7 +13,9 @@ from steep.server.routes.answers import BYTES, Paging, answer, file_answer, prob
 from steep.server.routes.repeats import RepeatKey, repeat_of
 from steep.server.service import Service
 from steep.server.uploads import receive, remove_file
-from steep.spec.api import FileView, Freed, Page
+from steep.spec.api.checkpoints import Freed
+from steep.spec.api.common import Page
+from steep.spec.api.files import FileView
 
 router = APIRouter(prefix="/files", tags=["files"], route_class=PromisingRoute)
 

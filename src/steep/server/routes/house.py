@@ -15,7 +15,8 @@ from steep.server.routes.answers import Paging, answer, problems
 from steep.server.service import Service
 from steep.server.store.paging import PageRequest
 from steep.server.store.queue import DeviceLease
-from steep.spec.api import AuditEntry, DeviceView, Page, SecretRequest, SecretView, StatusView
+from steep.spec.api.common import Page
+from steep.spec.api.house import AuditEntry, DeviceView, SecretRequest, SecretView, StatusView
 from steep.spec.errors import SteepError
 
 router = APIRouter(tags=["service"], route_class=PromisingRoute)

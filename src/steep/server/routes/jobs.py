@@ -19,15 +19,15 @@ from steep.server.routes.repeats import RepeatKey, repeat_of
 from steep.server.service import Service
 from steep.server.store.job_views import JobFilter, JobOwner
 from steep.server.submission import order, plan
-from steep.spec.api import (
+from steep.spec.api.checkpoints import Freed
+from steep.spec.api.common import Page
+from steep.spec.api.jobs import (
     BranchRequest,
     CloneRequest,
-    Freed,
     JobChange,
     JobDetail,
     JobRequest,
     JobView,
-    Page,
     Plan,
     RollbackRequest,
 )

@@ -12,7 +12,8 @@ from steep.server.promises import PromisingRoute
 from steep.server.routes.answers import Paging, answer, problems
 from steep.server.routes.repeats import RepeatKey, repeat_of
 from steep.server.service import Service
-from steep.spec.api import KeyChange, KeyRequest, KeyUsage, KeyView, NewKey, Page
+from steep.spec.api.common import Page
+from steep.spec.api.keys import KeyChange, KeyRequest, KeyUsage, KeyView, NewKey
 from steep.spec.errors import Conflict, Forbidden
 
 router = APIRouter(prefix="/keys", tags=["keys"], route_class=PromisingRoute)

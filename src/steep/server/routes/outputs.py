@@ -13,7 +13,9 @@ from steep.server.promises import PromisingRoute
 from steep.server.routes.answers import BYTES, TEXT, After, PageSize, Paging, answer, file_answer, problems
 from steep.server.routes.jobs import Job, seen
 from steep.server.runreports import read_reports
-from steep.spec.api import NEXT_OFFSET_HEADER, DeviceSample, Page, StoredFile
+from steep.spec.api.attempts import DeviceSample
+from steep.spec.api.common import Page
+from steep.spec.api.files import NEXT_OFFSET_HEADER, StoredFile
 from steep.spec.errors import NotFound
 from steep.spec.reports import Report
 from steep.spec.results import Results

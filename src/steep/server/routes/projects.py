@@ -11,7 +11,8 @@ from steep.server.auth import Admin, Caller, Here, Viewer
 from steep.server.promises import PromisingRoute
 from steep.server.routes.answers import Paging, answer, problems
 from steep.server.routes.repeats import RepeatKey, repeat_of
-from steep.spec.api import Page, ProjectRequest, ProjectView
+from steep.spec.api.common import Page
+from steep.spec.api.projects import ProjectRequest, ProjectView
 from steep.spec.errors import Forbidden, InvalidInput
 
 router = APIRouter(prefix="/projects", tags=["projects"], route_class=PromisingRoute)

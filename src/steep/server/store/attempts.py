@@ -28,7 +28,7 @@ from steep.server.store.standings import (
     standing_of,
 )
 from steep.server.store.tables import attempts, device_leases, jobs
-from steep.spec.api import ReportsAnswer, ReportsRequest
+from steep.spec.api.attempts import ReportsAnswer, ReportsRequest
 from steep.spec.errors import Conflict, Fenced, ServerUnavailable
 from steep.spec.events import EventKind
 from steep.spec.states import Reason, Standing, State

@@ -10,7 +10,8 @@ from sqlalchemy import Row, insert, select
 from steep.server.store.database import Database
 from steep.server.store.paging import FIRST_PAGE, PageRequest, find
 from steep.server.store.tables import audit
-from steep.spec.api import AuditEntry, Page
+from steep.spec.api.common import Page
+from steep.spec.api.house import AuditEntry
 
 
 class Audit:

@@ -13,7 +13,8 @@ from steep.server.store.paging import PageRequest, find
 from steep.server.store.savings import change_checkpoint, count_bytes, count_freed, mark_deleted
 from steep.server.store.standings import lock_job
 from steep.server.store.tables import checkpoints, evaluations, jobs, later_scores
-from steep.spec.api import CheckpointView, Page
+from steep.spec.api.checkpoints import CheckpointView
+from steep.spec.api.common import Page
 from steep.spec.errors import Conflict, NotFound
 from steep.spec.events import EventKind
 

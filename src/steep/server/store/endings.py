@@ -10,7 +10,7 @@ from sqlalchemy import Row
 from steep.server.failure import Cancel, Ending, Fail, Requeue, Retry, Succeed, Verdict, step_in
 from steep.server.store.database import Transaction
 from steep.server.store.standings import move_attempt, move_job
-from steep.spec.api import Problem
+from steep.spec.api.common import Problem
 from steep.spec.events import EventKind
 from steep.spec.states import Reason, State
 

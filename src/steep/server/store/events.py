@@ -11,7 +11,7 @@ from steep.server.store.atonce import read_at_once
 from steep.server.store.database import Database
 from steep.server.store.paging import FIRST_PAGE, PageRequest, find
 from steep.server.store.tables import counters, events
-from steep.spec.api import Page
+from steep.spec.api.common import Page
 from steep.spec.events import Event, EventKind
 
 MAX_EVENTS = 1000

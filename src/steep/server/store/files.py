@@ -12,7 +12,8 @@ from steep.server.store.ids import new_id
 from steep.server.store.paging import FIRST_PAGE, PageRequest, containing, find
 from steep.server.store.repeats import Idempotency, once_only
 from steep.server.store.tables import files, projects
-from steep.spec.api import FileView, Page
+from steep.spec.api.common import Page
+from steep.spec.api.files import FileView
 from steep.spec.errors import InvalidInput, NotFound
 
 

@@ -13,7 +13,8 @@ from steep.server.store.atonce import AtOnce
 from steep.server.store.paging import FIRST_PAGE, PageRequest, containing, find
 from steep.server.store.standings import no_job, standing_of
 from steep.server.store.tables import attempts, job_progress, job_specs, job_tags, jobs
-from steep.spec.api import AttemptView, JobDetail, JobView, Page, Problem
+from steep.spec.api.common import Page, Problem
+from steep.spec.api.jobs import AttemptView, JobDetail, JobView
 from steep.spec.job import JobSpec
 from steep.spec.states import State
 

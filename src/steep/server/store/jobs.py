@@ -31,7 +31,8 @@ from steep.server.store.standings import (
 )
 from steep.server.store.submissions import JobKind, insert_job, insert_tags, require_project
 from steep.server.store.tables import job_tags, jobs
-from steep.spec.api import AttemptView, JobChange, JobDetail, JobView, Outcome, Page
+from steep.spec.api.common import Page
+from steep.spec.api.jobs import AttemptView, JobChange, JobDetail, JobView, Outcome
 from steep.spec.errors import Conflict
 from steep.spec.events import EventKind
 from steep.spec.job import JobSpec

@@ -12,7 +12,8 @@ from steep.server.store.ids import hash_of, is_token, new_id, new_token
 from steep.server.store.paging import FIRST_PAGE, PageRequest, find
 from steep.server.store.repeats import Idempotency, once_only
 from steep.server.store.tables import key_use, keys, projects
-from steep.spec.api import KeyChange, KeyRequest, KeyUsage, KeyView, NewKey, Page
+from steep.spec.api.common import Page
+from steep.spec.api.keys import KeyChange, KeyRequest, KeyUsage, KeyView, NewKey
 from steep.spec.errors import Conflict, InvalidInput, NotFound
 
 PREFIX = "steep_"

@@ -11,7 +11,7 @@ from sqlalchemy import insert, select
 
 from steep.server.store.database import Database, Transaction
 from steep.server.store.tables import log_chunks
-from steep.spec.api import LogLine
+from steep.spec.api.attempts import LogLine
 
 Stream = Literal["stdout", "stderr", "log"]
 MAX_READ_BYTES = 1 << 20

@@ -10,7 +10,7 @@ from sqlalchemy import Row, Select, or_, select
 from steep.server.store.database import Database
 from steep.server.store.ids import is_token
 from steep.server.store.tables import attempts
-from steep.spec.api import Directive, OrderAnswer
+from steep.spec.api.attempts import Directive, OrderAnswer
 from steep.spec.errors import Fenced
 from steep.spec.states import Reason, State
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, literal, select, tuple_
 
 from steep.server.store.atonce import read_at_once
-from steep.spec.api import Page
+from steep.spec.api.common import Page
 from steep.spec.errors import InvalidInput
 
 Item = TypeVar("Item")

@@ -12,7 +12,8 @@ from steep.server.store.database import Database
 from steep.server.store.paging import FIRST_PAGE, PageRequest, find
 from steep.server.store.repeats import Idempotency, once_only
 from steep.server.store.tables import attempts, checkpoints, files, jobs, projects
-from steep.spec.api import Keeping, Page, ProjectRequest, ProjectView, Quota
+from steep.spec.api.common import Page
+from steep.spec.api.projects import Keeping, ProjectRequest, ProjectView, Quota
 from steep.spec.errors import Conflict, NotFound
 
 DEFAULT = "default"

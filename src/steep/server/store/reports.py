@@ -17,7 +17,8 @@ from steep.server.store.logs import accept_lines
 from steep.server.store.measurements import record_evaluation
 from steep.server.store.savings import record_checkpoint
 from steep.server.store.tables import device_samples, job_progress, jobs
-from steep.spec.api import Outcome, Progress, ReportsRequest
+from steep.spec.api.attempts import ReportsRequest
+from steep.spec.api.jobs import Outcome, Progress
 from steep.spec.events import EventKind
 from steep.spec.reports import (
     CheckpointReport,

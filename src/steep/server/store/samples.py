@@ -9,7 +9,8 @@ from sqlalchemy import select
 from steep.server.store.database import Database
 from steep.server.store.paging import FIRST_PAGE, PageRequest, find
 from steep.server.store.tables import device_samples
-from steep.spec.api import DeviceSample, Page
+from steep.spec.api.attempts import DeviceSample
+from steep.spec.api.common import Page
 
 
 class Samples:

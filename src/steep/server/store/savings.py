@@ -10,7 +10,7 @@ from sqlalchemy import Row, func, select, update
 from steep.server.store.database import Transaction
 from steep.server.store.measurements import Tell
 from steep.server.store.tables import checkpoints, counters, jobs
-from steep.spec.api import Progress
+from steep.spec.api.jobs import Progress
 from steep.spec.events import EventKind
 from steep.spec.reports import CheckpointReport
 

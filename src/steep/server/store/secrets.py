@@ -8,7 +8,7 @@ from sqlalchemy import delete, select
 
 from steep.server.store.database import Database
 from steep.server.store.tables import marks, projects, secrets
-from steep.spec.api import SecretView
+from steep.spec.api.house import SecretView
 from steep.spec.errors import InvalidInput, NotFound
 
 _KEY = "secrets.key"

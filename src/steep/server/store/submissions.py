@@ -11,7 +11,7 @@ from steep.server.store.measurements import inherit_base
 from steep.server.store.repeats import Idempotency as Idempotency
 from steep.server.store.standings import columns_of, lock_job
 from steep.server.store.tables import job_progress, job_specs, job_tags, jobs, projects
-from steep.spec.api import Outcome
+from steep.spec.api.jobs import Outcome
 from steep.spec.errors import InvalidSpec
 from steep.spec.events import EventKind
 from steep.spec.job import JobSpec
