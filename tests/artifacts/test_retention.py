@@ -172,3 +172,11 @@ def test_an_example() -> None:
 @pytest.mark.parametrize("policy", [RetentionPolicy(), RetentionPolicy(keep_last=0, keep_best=0)])
 def test_an_empty_table(policy: RetentionPolicy) -> None:
     assert to_delete([], policy) == []
+
+
+def test_without_text_of_the_domain_what_selection_would_take_stays() -> None:
+    """The last one within the budget; and the least forgetting where there is none."""
+    forgetting = {100: 0.0, 200: 0.015, 300: 0.05, 400: 0.2, 500: 0.3}
+    table = [CheckpointFacts(step, gain=math.nan, forgetting=lost) for step, lost in forgetting.items()]
+    assert to_delete(table, RetentionPolicy(keep_last=1, keep_best=1)) == [100, 300, 400]
+    assert to_delete(table[2:], RetentionPolicy(keep_last=1, keep_best=1)) == [400]

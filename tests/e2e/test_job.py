@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tests.e2e.conftest import Steep, reports, results
 
+from steep.artifacts.checkpoints import CheckpointCatalog
+
 MakeJob = Callable[..., Path]
 pytestmark = pytest.mark.slow
 
@@ -138,6 +140,28 @@ def test_branch_and_rollback(steep: Steep, make_job: MakeJob, tmp_path: Path) ->
     assert "going on from step 12" in again.stdout
     listed = json.loads(steep("checkpoints", "list", "trunk", "--json").stdout)
     assert {row["line"].rpartition("/")[2] for row in listed} == {"main", "abandoned-1", "early"}
+
+
+def test_a_branch_with_another_mixture_goes_on_in_the_corpus_where_it_was(
+    steep: Steep, make_job: MakeJob, tmp_path: Path
+) -> None:
+    job = make_job("trunk", training__budget="12 steps")
+    assert steep("run", job, "--dir", "trunk").returncode == 0
+
+    def branch(name: str, *changes: str) -> subprocess.CompletedProcess[str]:
+        settings = [word for change in ("training.budget=16 steps", *changes) for word in ("--set", change)]
+        assert steep("branch", "trunk", "--from", 12, *settings, "--name", name, "--dir", name).returncode == 0
+        return steep("run", f"{name}/job.yaml", "--dir", name)
+
+    more = branch("more", "replay.share=40%")
+    assert more.returncode == 0, more.stdout + more.stderr
+    begun, sequences = 12 * 4, 4 * 4
+    corpus = begun * (1 - 0.2)  # sequences of it that the trunk has seen, and which 40 % of replay reach later
+    end = CheckpointCatalog(tmp_path / "more" / "checkpoints").get(16)
+    assert end.cursor - sequences == pytest.approx(corpus / (1 - 0.4), abs=2)
+    other = branch("other", "training.global_batch_tokens=1024")
+    assert other.returncode == 2
+    assert "training.global_batch_tokens" in other.stdout + other.stderr
 
 
 def test_a_changed_spec_sets_old_checkpoints_aside(steep: Steep, make_job: MakeJob, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -78,3 +79,10 @@ def test_the_frontier_holds_those_that_nothing_beats(points: list[tuple[int, int
 
     assert {points[i] for i in kept} == {p for p in points if not any(beaten(p, q) for q in points)}
     assert [points[i][0] for i in kept] == sorted(points[i][0] for i in kept)
+
+
+@pytest.mark.parametrize("general", [{"novels": 1.9, "masc": math.nan}, {"novels": math.nan, "masc": 2.4}])
+def test_a_hold_out_without_a_finite_score_is_not_hidden_by_another(general: dict[str, float]) -> None:
+    row = score_row("checkpoint", measured(general=general), BASE, step=5, tokens_seen=20)
+    assert math.isnan(row.forgetting)
+    assert math.isnan(general[row.worst_general])

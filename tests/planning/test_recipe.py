@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steep.planning.facts import Facts
+from steep.planning.facts import Facts, Trunk
 from steep.planning.rate import second_beta
 from steep.planning.recipe import Recipe, derive
 from steep.spec.errors import InvalidInput, InvalidSpec
@@ -221,3 +221,45 @@ def test_long_runs_on_a_gpu_are_compiled(device: Any, given: Any, budget: str, c
     assert recipe.compile is compiled
     told = {"cuda": "enough" if compiled else "too short", "cpu": "only on a GPU"}[device]
     assert (told if given == "auto" else "as given") in reason(recipe, "compile")
+
+
+def branched(step: int = 300) -> Facts:
+    """What the run with a budget of 2M tokens tells a branch of it."""
+    left = derive(spec(training={"budget": "2M tokens"}), facts())
+    return facts(trunk=Trunk.model_validate({**left.model_dump(), "step": step}))
+
+
+def test_a_branch_goes_on_in_the_trunks_steps_whatever_its_budget() -> None:
+    alone = derive(spec(training={"budget": "32M tokens"}), facts())
+    branch = derive(spec(training={"budget": "32M tokens"}), branched())
+    trunk = branched().trunk
+    assert trunk is not None
+    assert alone.step_tokens != branch.step_tokens == 4096
+    assert branch.total_tokens == pytest.approx(32e6, abs=4096)
+    assert (branch.peak_rate, branch.warmup_steps, branch.betas) == (trunk.peak_rate, trunk.warmup_steps, trunk.betas)
+    assert alone.betas != branch.betas
+    assert reason(branch, "global_batch_tokens") == "as in the run that it was branched from"
+    short = derive(spec(training={"budget": "1.5M tokens"}), branched())
+    assert short.decay_steps == pytest.approx(short.total_steps / 2, abs=1)  # it decays from there
+
+
+def test_a_branch_takes_what_it_is_given() -> None:
+    training = {"budget": "2M tokens", "learning_rate": 1e-5, "betas": [0.8, 0.9], "warmup": "1%"}
+    branch = derive(spec(training=training), branched())
+    assert (branch.peak_rate, branch.betas, branch.warmup_steps) == (1e-5, (0.8, 0.9), 5)
+
+
+@pytest.mark.parametrize(
+    ("training", "field"),
+    [
+        ({"global_batch_tokens": 8192}, "training.global_batch_tokens"),
+        ({"sequence_tokens": 128}, "training.sequence_tokens"),
+        ({"budget": "1M tokens"}, "training.budget"),
+    ],
+)
+def test_a_branch_in_other_steps_or_without_any_is_refused(training: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidSpec) as refused:
+        derive(spec(training={"budget": "2M tokens", **training}), branched())
+    assert refused.value.where == field
+    same = {"budget": "2M tokens", "global_batch_tokens": 4096, "sequence_tokens": 512}
+    assert derive(spec(training=same), branched()).total_steps == 489

@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,39 @@ def test_a_branch_adopts_the_trunk(make_setup: MakeSetup) -> None:
     assert manifest.spec_fingerprint == "branch"
     assert manifest.parent is not None
     assert manifest.parent.step == 8
+
+
+def branch_of(make_setup: MakeSetup, schedule: Schedule, **changes: Any) -> TrainingSetup:
+    return make_setup(spec_fingerprint="branch", adopts=lambda manifest: True, schedule=schedule, **changes)
+
+
+def test_a_branch_trains_with_its_own_settings(make_setup: MakeSetup) -> None:
+    """Weight decay and betas are the branch's, as it says, and not those that the checkpoint was saved with."""
+    trained = []
+    for name, decay in (("gentle", 0.1), ("harsh", 50.0)):
+        with pytest.raises(Stopped):
+            train(make_setup(name, weight_decay=0.1), Silent(), stop_after(8))
+        branch = branch_of(partial(make_setup, name), Schedule(3e-3, 10), weight_decay=decay)
+        train(branch, Silent())
+        trained.append(weights_of(branch, 10))
+    size = [sum(float(tensor.norm()) for tensor in weights.values()) for weights in trained]
+    assert size[1] < 0.9 * size[0]
+
+
+@pytest.mark.parametrize("average_steps", [0, 2])
+def test_a_branch_averages_nothing_of_the_trunks_end(make_setup: MakeSetup, average_steps: int) -> None:
+    setup = make_setup(schedule=Schedule(3e-3, 10), average_steps=4)
+    with pytest.raises(Stopped):
+        train(setup, Silent(), stop_after(8))
+    assert load_average(setup.checkpoints, 8) is not None
+    train(branch_of(make_setup, Schedule(3e-3, 12), average_steps=average_steps), Silent())
+    average = load_average(setup.checkpoints, 12)
+    alone = make_setup("alone", schedule=Schedule(3e-3, 12), average_steps=average_steps)
+    train(alone, Silent())
+    expected = load_average(alone.checkpoints, 12)
+    assert (average is None) == (expected is None) == (average_steps == 0)
+    if average is not None and expected is not None:
+        assert_equal(average, expected)
 
 
 def test_evaluates_a_plain_model_with_the_current_weights(make_setup: MakeSetup) -> None:

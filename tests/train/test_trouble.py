@@ -16,6 +16,7 @@ from steep.train import checkpoint, tensorfile
 from steep.train.checkpoint import load_average
 from steep.train.observer import Silent
 from steep.train.schedule import Schedule
+from steep.train.setup import TrainingSetup
 from steep.train.trainer import train
 
 
@@ -123,15 +124,43 @@ def test_a_damaged_newest_checkpoint_is_passed_over(make_setup: MakeSetup) -> No
     setup = make_setup(checkpoint_every_steps=4)
     with pytest.raises(Stopped):
         train(setup, Silent(), stop_after(10))
-    weights = setup.checkpoints.path(10) / "weights-00000.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-5] ^= 1
-    weights.write_bytes(content)
+    damage(setup, 10)
     heard = Recorder()
     train(setup, heard)
     assert (heard.checkpoints[0].step, heard.checkpoints[0].event) == (10, "rejected")
     assert heard.steps[0].step == 9
     assert_equal(weights_of(setup, 20), weights_of(whole, 20))
+
+
+def damage(setup: TrainingSetup, step: int) -> None:
+    weights = setup.checkpoints.path(step) / "weights-00000.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-5] ^= 1
+    weights.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_takes_no_sound_ones_place(make_setup: MakeSetup) -> None:
+    """It was the newest by its number, and so each new one was deleted at once for its sake."""
+    policy = RetentionPolicy(keep_last=1, keep_best=0)
+
+    def setup() -> TrainingSetup:
+        return make_setup(checkpoint_every_steps=2, retention=policy)
+
+    with pytest.raises(Stopped):
+        train(setup(), Silent(), stop_after(14))
+    damage(setup(), 14)
+    heard = Recorder()
+    with pytest.raises(Stopped):
+        train(setup(), heard, stop_after(8))
+    assert [report.step for report in heard.checkpoints if report.event == "verified"] == [
+        1
+    ]  # it was to be proven anew
+    assert setup().checkpoints.steps() == [8, 14]
+    train(setup(), heard)
+    assert next(report.step for report in heard.steps[8:]) == 9
+    found = setup().checkpoints
+    assert found.steps() == [15, 20]  # 14 was written anew, and went as it should
+    assert all(found.verify(step) for step in found.steps())
 
 
 def test_too_little_space_is_said_before_training(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:

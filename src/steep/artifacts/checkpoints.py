@@ -44,11 +44,15 @@ class CheckpointCatalog:
     Args:
         directory: where they lie.
         may_write: asked before anything is committed, changed or deleted; raises Fenced when a later attempt works here.
+
+    Attributes:
+        damaged: steps whose bytes this catalog has seen to be wrong, and which were not committed anew since.
     """
 
     def __init__(self, directory: Path, may_write: Callable[[], None] = lambda: None) -> None:
         self.directory = directory
         self.may_write = may_write
+        self.damaged: set[int] = set()
 
     # ---- reading
 
@@ -62,6 +66,10 @@ class CheckpointCatalog:
             return []
         found = [entry.name for entry in self.directory.glob("step-*") if entry.is_dir()]
         return sorted(step for name in found if (step := parse_step(name)) is not None)
+
+    def sound_steps(self) -> list[int]:
+        """Steps with a checkpoint directory of which no damage is known, in order."""
+        return [step for step in self.steps() if step not in self.damaged]
 
     def list(self) -> list[CheckpointManifest]:
         """The manifests that can be read, by step. Data files are not looked at; see `verify`."""
@@ -115,6 +123,7 @@ class CheckpointCatalog:
                 if why is None:
                     return self.verify(step)
             except DamagedArtifact as error:
+                self.damaged.add(step)
                 why = str(error)
             on_rejected(step, why)
         return None
@@ -195,6 +204,7 @@ class CheckpointCatalog:
             shutil.rmtree(replaced, ignore_errors=True)
             final.rename(replaced)
         staging.rename(final)
+        self.damaged.discard(manifest.step)
         sync_directory(self.directory)
         shutil.rmtree(replaced, ignore_errors=True)
 

@@ -3,6 +3,8 @@
     RUN/lineage.json
       origin      the checkpoint of another run that this one was branched from, or null
       abandoned   lines that were rolled back; each lies in RUN/checkpoints/<name>/, itself a catalog of checkpoints
+    RUN/trunk.json
+      of a branch: the recipe of the run that it left, whatever recipe.json says later
 
 Within a line, each manifest names its parent. A worker that resumes must look at two things: the checkpoint with the
 origin's identity is its own, though its fingerprints are those of the trunk's spec (`Lineage.adopts`); and the run's
@@ -31,6 +33,7 @@ from steep.spec.errors import DamagedArtifact, InvalidInput
 from steep.spec.job import JobSpec
 from steep.spec.stages import ORDER, Stage
 
+TRUNK = "trunk.json"
 _SHARED = ("dataset", "base", "recipe.json", "stages/prepare.json", "stages/assess.json", "evaluation/base.json")
 _ABANDONED = "abandoned-"
 _AFTER_TRAINING = ORDER[ORDER.index(Stage.TRAIN) :]
@@ -121,6 +124,8 @@ def branch(run: RunDirectory, step: int, new_run: Path, spec: JobSpec) -> RunDir
         for name in _SHARED:
             if (run.path / name).exists():
                 share(run.path / name, staging / name)
+        if (run.path / "recipe.json").exists():
+            share(run.path / "recipe.json", staging / TRUNK)
         target.write_spec(spec)
         origin = Origin(run=str(run.path), step=step, tokens_seen=manifest.tokens_seen, identity=manifest.identity)
         Lineage(origin=origin).write(staging)

@@ -21,7 +21,7 @@ class CheckpointFacts:
 
     Args:
         step: its step.
-        gain: domain bits per byte won over the base; None or NaN when there is no score.
+        gain: domain bits per byte won over the base; None when there is no score, NaN when no text of the domain is held out.
         forgetting: general bits per byte lost, the worst over the sources; None or NaN when there is no score.
         pinned: a user wants it kept.
         ancestor: a branch or an abandoned line descends from it.
@@ -58,15 +58,23 @@ def to_delete(checkpoints: Sequence[CheckpointFacts], policy: RetentionPolicy) -
 
 
 def best_first(checkpoints: Sequence[CheckpointFacts], forgetting_budget: float) -> list[int]:
-    """The steps of those that have scores, the best by the selection rule first; those that gain nothing come last."""
-    ranked = [(rank, one.step) for one in checkpoints if (rank := _rank(one.gain, one.forgetting, forgetting_budget))]
+    """The steps of those that have scores, the best by the selection rule first; those that gain nothing come last.
+
+    Where no text of the domain is held out and so no gain is known, the newest within the budget comes first.
+    """
+    ranked = [(rank, one.step) for one in checkpoints if (rank := _rank(one, forgetting_budget))]
     return [step for _, step in sorted(ranked)]
 
 
-def _rank(gain: float | None, forgetting: float | None, budget: float) -> tuple[int, float] | None:
-    """Smaller is better: most gain within the budget, then least forgetting beyond it, then what gains nothing."""
-    if gain is None or forgetting is None or not (math.isfinite(gain) and math.isfinite(forgetting)):
+def _rank(one: CheckpointFacts, budget: float) -> tuple[int, float] | None:
+    """Smaller is better: most gain within the budget, then least forgetting beyond it, then what gains nothing, then what has
+    no gain that is known."""
+    gain, forgetting = one.gain, one.forgetting
+    if gain is None or forgetting is None or math.isinf(gain) or not math.isfinite(forgetting):
         return None
+    within = forgetting <= budget + ROUNDING_BPB
+    if math.isnan(gain):
+        return (3, -one.step) if within else (4, forgetting)
     if gain <= LEAST_GAIN_BPB:
         return 2, -gain
-    return (0, -gain) if forgetting <= budget + ROUNDING_BPB else (1, forgetting)
+    return (0, -gain) if within else (1, forgetting)

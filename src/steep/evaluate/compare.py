@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -71,7 +72,9 @@ def score_row(
             cure="Run again without the old scores in the run's evaluation directory.",
         )
     lost = {name: bpb - base.general[name] for name, bpb in measured.general.items()}
-    worst = max(lost, key=lambda name: lost[name], default="")
+    worst = max(
+        lost, key=lambda name: (math.isnan(lost[name]), lost[name]), default=""
+    )  # no number hides that one is none
     return Score(
         kind=kind,
         step=step,

@@ -15,6 +15,7 @@ from steep.spec.units import BudgetUnit, format_seconds
 
 TRAINING_SHARE_OF_TIME = 0.95  # of a budget in time; the rest is for checkpoints and hold-outs
 FORWARD_SHARE = 1 / 3  # of the work on a token: what it costs to ask the base there, too
+AS_THE_TRUNK = "as in the run that it was branched from"
 TOKENS_OF_A_STEP = 8192  # where the budget is in steps, and so says nothing of tokens
 
 
@@ -38,8 +39,14 @@ def plan_length(
     amount, unit = _budget(spec, facts, log)
     pace = _pace(spec, facts, replay_share)
     tokens = _wanted_tokens(facts, amount, unit, replay_share, pace)
-    sequences = _sequences_per_step(spec, sequence_tokens, tokens, log)
+    sequences = _sequences_per_step(spec, facts, sequence_tokens, tokens, log)
     steps = _total_steps(amount, unit, tokens, sequences * sequence_tokens, pace, log)
+    if facts.trunk is not None and steps <= facts.trunk.step:
+        raise InvalidSpec(
+            f"it ends at step {steps}, and the branch begins at step {facts.trunk.step}: nothing would be trained",
+            where="training.budget",
+            cure=f"Give more than {facts.trunk.step * sequences * sequence_tokens} tokens, or branch from an earlier step.",
+        )
     return Length(sequences, steps, amount if unit == "seconds" else None)
 
 
@@ -75,9 +82,26 @@ def _wanted_tokens(
     return max(1, math.ceil(facts.train_tokens * epochs / (1 - replay_share)))
 
 
-def _sequences_per_step(spec: JobSpec, sequence_tokens: int, wanted_tokens: int | None, log: list[Decision]) -> int:
-    given = spec.training.global_batch_tokens
-    if given is not None:
+def other_steps(where: str, given: str, trunk: str) -> InvalidSpec:
+    """A branch counts its steps, and its place in the text, as the run did that it left."""
+    return InvalidSpec(
+        f"{given} are not what the branch's steps are made of: it goes on in {trunk}, as the run that it left",
+        where=where,
+        cure="Leave it out; or begin a new job with an export of that checkpoint as its base.",
+    )
+
+
+def _sequences_per_step(
+    spec: JobSpec, facts: Facts, sequence_tokens: int, wanted_tokens: int | None, log: list[Decision]
+) -> int:
+    given, trunk = spec.training.global_batch_tokens, facts.trunk
+    if trunk is not None:
+        sequences, reason = trunk.sequences_per_step, AS_THE_TRUNK
+        if given is not None and given // sequence_tokens != sequences:
+            raise other_steps(
+                "training.global_batch_tokens", f"{given} tokens", f"steps of {sequences * sequence_tokens}"
+            )
+    elif given is not None:
         if given < sequence_tokens:
             raise InvalidSpec(
                 f"{given} tokens are less than one sequence of {sequence_tokens}",

@@ -9,6 +9,21 @@ from pydantic import BaseModel, ConfigDict, Field
 Device = Literal["cpu", "cuda", "mps"]
 
 
+class Trunk(BaseModel):
+    """What a branch keeps of the run that it left, where its own spec says nothing else: the numbers that the state it goes on
+    with was trained by."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    sequence_tokens: int = Field(gt=0)
+    sequences_per_step: int = Field(gt=0)
+    peak_rate: float = Field(gt=0)
+    warmup_steps: int = Field(ge=0)
+    betas: tuple[float, float]
+    replay_share: float = Field(ge=0, le=1)
+    step: int = Field(ge=0, description="Where the branch begins.")
+
+
 class Facts(BaseModel):
     """Numbers that planning works from. What is not known stays None, and planning says so."""
 
@@ -30,6 +45,7 @@ class Facts(BaseModel):
     has_bf16: bool = Field(True, description="Whether a GPU computes in bf16 natively.")
     memory_bytes: int = Field(gt=0, description="Memory that training may use on its device.")
     tokens_per_second: float | None = Field(None, gt=0, description="Measured training speed, for budgets in time.")
+    trunk: Trunk | None = Field(None, description="Of a branch: the run that it left.")
 
     @property
     def mlp_width(self) -> int:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from steep.planning.budget import plan_length
+from steep.planning.budget import AS_THE_TRUNK, other_steps, plan_length
 from steep.planning.decisions import Decision, note
 from steep.planning.facts import Facts
 from steep.planning.intervals import checkpoints, evaluations
@@ -94,7 +94,7 @@ def derive(spec: JobSpec, facts: Facts) -> Recipe:
     average_steps = math.ceil((spec.training.average or 0.0) * total_steps)
     if average_steps:
         note(log, "average_steps", str(average_steps), "training.average of the steps, the last ones")
-    betas = _betas(spec, step_tokens, total_steps, log)
+    betas = _betas(spec, facts, step_tokens, total_steps, log)
     distill, memory = _distill_in_memory(
         spec, facts, replay_share, sequence_tokens, length.sequences_per_step, average_steps > 0, log
     )
@@ -188,9 +188,11 @@ def _distill_in_memory(
     return share, plan
 
 
-def _betas(spec: JobSpec, step_tokens: int, total_steps: int, log: list[Decision]) -> tuple[float, float]:
+def _betas(spec: JobSpec, facts: Facts, step_tokens: int, total_steps: int, log: list[Decision]) -> tuple[float, float]:
     if spec.training.betas is not None:
         betas, reason = spec.training.betas, "as given"
+    elif facts.trunk is not None:
+        betas, reason = facts.trunk.betas, AS_THE_TRUNK
     else:
         second, reason = second_beta(step_tokens, total_steps)
         betas = (FIRST_BETA, second)
@@ -231,8 +233,12 @@ def _memory(
 
 
 def _sequence_tokens(spec: JobSpec, facts: Facts, log: list[Decision]) -> int:
-    given = spec.training.sequence_tokens
-    if given is None:
+    given, trunk = spec.training.sequence_tokens, facts.trunk
+    if trunk is not None:
+        value, reason = trunk.sequence_tokens, AS_THE_TRUNK
+        if given not in (None, value):
+            raise other_steps("training.sequence_tokens", f"{given} tokens", f"sequences of {value}")
+    elif given is None:
         value = min(facts.context_tokens, MAX_DEFAULT_SEQUENCE_TOKENS)
         reason = f"the base's context of {facts.context_tokens}, at most {MAX_DEFAULT_SEQUENCE_TOKENS}"
     elif given > facts.context_tokens:
@@ -266,6 +272,8 @@ def _replay_share(spec: JobSpec, facts: Facts, log: list[Decision]) -> float:
 def _peak_rate(spec: JobSpec, facts: Facts, total_tokens: int, log: list[Decision]) -> float:
     if spec.training.learning_rate is not None:
         rate, reason = spec.training.learning_rate, "as given"
+    elif facts.trunk is not None:
+        rate, reason = facts.trunk.peak_rate, AS_THE_TRUNK
     else:
         rate, reason = peak_rate(
             facts.parameters,
@@ -279,7 +287,9 @@ def _peak_rate(spec: JobSpec, facts: Facts, total_tokens: int, log: list[Decisio
 
 def _phases(spec: JobSpec, facts: Facts, total_steps: int, log: list[Decision]) -> tuple[int, int]:
     """Warmup and decay steps; together never more than the run."""
-    if spec.training.warmup is None:
+    if spec.training.warmup is None and facts.trunk is not None:
+        warmup, reason = min(facts.trunk.warmup_steps, total_steps), AS_THE_TRUNK
+    elif spec.training.warmup is None:
         warmup = min(max(MIN_WARMUP_STEPS, math.ceil(WARMUP_SHARE * total_steps)), total_steps // 4)
         reason = f"{WARMUP_SHARE:.0%} of the steps, at least {MIN_WARMUP_STEPS}, at most a quarter; its length hardly matters"
     else:

@@ -36,7 +36,7 @@ class Keeper:
         self._setup = setup
         self._observer = observer
         self._last_save = time.monotonic()
-        self._proven = bool(setup.checkpoints.steps())
+        self._proven = bool(setup.checkpoints.sound_steps())
         self._owed: Literal["regular", "early"] | None = None
 
     def require_space(self, trainee: Trainee) -> None:
@@ -49,7 +49,7 @@ class Keeper:
         size_bytes = copies * sum(4 * weight.numel() for weight in trainee.trainable)
         retention = self._setup.retention
         most = retention.keep_last + retention.keep_best + (self._setup.decay_begins is not None) + 1
-        missing = max(1, most - len(self._setup.checkpoints.steps()))
+        missing = max(1, most - len(self._setup.checkpoints.sound_steps()))
         require_space(
             self._setup.checkpoints.directory,
             missing * size_bytes,
@@ -142,9 +142,12 @@ class Keeper:
         self._retain()
 
     def _retain(self) -> None:
-        """Delete what the policy does not keep; the trunk's end stays, since branches decay from there."""
+        """Delete what the policy does not keep; the trunk's end stays, since branches decay from there.
+
+        A damaged one takes no sound one's place, and is left alone: training that comes to its step writes it anew.
+        """
         catalog = self._setup.checkpoints
-        table = [self._facts(manifest) for manifest in catalog.list()]
+        table = [self._facts(manifest) for manifest in catalog.list() if manifest.step not in catalog.damaged]
         for step in to_delete(table, self._setup.retention):
             freed = catalog.delete(step)
             self._observer.checkpoint(CheckpointReport(step=step, event="deleted", size_bytes=freed))

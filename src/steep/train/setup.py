@@ -112,6 +112,11 @@ class TrainingSetup:
         return self.replay.intersection(stream.name for stream in self.order.streams) if self.distill else frozenset()
 
     @property
+    def average_begins(self) -> int:
+        """The number of steps after which the weights are averaged, where `average_steps` says so."""
+        return self.schedule.total_steps - self.average_steps
+
+    @property
     def decay_begins(self) -> int | None:
         """The last step of a WSD trunk, from which branches decay; None when the rate never falls or always does."""
         schedule = self.schedule

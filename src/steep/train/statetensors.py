@@ -17,6 +17,7 @@ from steep.train.tensorfile import TensorFiles
 if TYPE_CHECKING:
     from steep.train.state import TrainingState
 
+_OF_THE_SETUP = ("weight_decay", "betas")
 _WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")
 
 
@@ -150,7 +151,8 @@ def training_record(state: TrainingState) -> dict[str, Any]:
 
 
 def set_groups(state: TrainingState, records: Sequence[Mapping[str, Any]], where: Path) -> None:
-    """Put the saved settings, such as the rate, back into the optimizer's groups."""
+    """Put the saved settings, such as the rate, back into the optimizer's groups; but what the setup decides, a branch may have
+    changed."""
     names = _weight_names(state.model)
     groups = state.optimizer.param_groups
     if [[names[id(p)] for p in group["params"]] for group in groups] != [record["weights"] for record in records]:
@@ -161,6 +163,8 @@ def set_groups(state: TrainingState, records: Sequence[Mapping[str, Any]], where
         )
     for group, record in zip(groups, records, strict=True):
         for key, value in record["settings"].items():
+            if key in _OF_THE_SETUP:
+                continue
             current = group.get(key)
             if isinstance(current, Tensor):
                 current.fill_(value)

@@ -81,11 +81,19 @@ def _accumulate(trainee: Trainee, data: StepData) -> Tensor:
     return total
 
 
+def forget_other_average(trainee: Trainee, setup: TrainingSetup) -> None:
+    """Let go of an average that a checkpoint brought along, where this setup keeps none yet: it is that of the run that a
+    branch left."""
+    progress = trainee.state.progress
+    if setup.average_steps == 0 or progress.step <= setup.average_begins:
+        trainee.state.average, progress.averaged_steps = None, 0
+
+
 @torch.no_grad()
 def _average(trainee: Trainee, setup: TrainingSetup) -> None:
     """Keep the mean of the weights after the updates of the last steps."""
     state = trainee.state
-    if setup.average_steps == 0 or state.progress.step < setup.schedule.total_steps - setup.average_steps:
+    if setup.average_steps == 0 or state.progress.step < setup.average_begins:
         return
     weights, _ = model_tensors(state.model)
     trained = {name: weight for name, weight in weights.items() if weight.is_floating_point()}

@@ -18,7 +18,7 @@ from steep.train.progress import StepReporter
 from steep.train.resume import Resumption, find_resumption, newest_own
 from steep.train.setup import Scores, TrainingOutcome, TrainingSetup
 from steep.train.spikes import MAX_ROLLBACKS, RATE_AFTER_ROLLBACK, SKIPS_BEFORE_ROLLBACK
-from steep.train.step import train_step
+from steep.train.step import forget_other_average, train_step
 
 
 def train(
@@ -65,6 +65,7 @@ class _Run:
         if resumption.step is not None:
             load_checkpoint(setup.checkpoints, resumption.step, trainee.state, verified=True)
             trainee.state.progress.cursor = resumption.cursor
+            forget_other_average(trainee, setup)
 
     def to_the_end(self, should_stop: Callable[[], str | None]) -> TrainingOutcome:
         """Train until the schedule ends or `halts` says so; a rollback begins again from an earlier step."""

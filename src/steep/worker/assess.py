@@ -24,6 +24,7 @@ from steep.planning.recipe import Recipe, derive
 from steep.spec.errors import DamagedArtifact
 from steep.spec.reports import EvaluationReport
 from steep.spec.stages import Stage
+from steep.worker.branching import trunk_of
 from steep.worker.context import Context
 from steep.worker.replay import SelfSampler, self_tokens_for
 
@@ -164,6 +165,7 @@ def _facts(context: Context, model: PreTrainedModel) -> Facts:
         device=context.device.type,
         has_bf16=has_native_bf16(context.device),
         memory_bytes=available_bytes(context.device) + (held if on_gpu else 0),
+        trunk=trunk_of(context),
     )
 
 

@@ -84,17 +84,18 @@ def _fitted(context: Context, models: RunModels, best: Record) -> None:
     """One mix more, between those asked for, that forgets what the budget allows and no more; none where none is asked for."""
     base, asked = context.records.base(), context.spec.evaluation.interpolate
     assert base is not None
-    mixed = [r for r in context.records.read() if r.kind == "interpolation" and r.step == best.step]
     if not asked:
         return
+    mixed = [r for r in context.records.read() if r.kind == "interpolation" and r.step == best.step]
+    wanted = [one for one in mixed if one.alpha in asked]  # and no earlier fit, so that a repeated one is the same
     forgetting = {
         1.0 if record.alpha is None else record.alpha: score_row(
             record.kind, record.measured, base.measured, step=record.step, tokens_seen=record.tokens_seen
         ).forgetting
-        for record in [best, *mixed]
+        for record in [best, *wanted]
     }
     alpha = fitting_alpha(forgetting, context.spec.evaluation.forgetting_budget)
-    if alpha is not None:
+    if alpha is not None and alpha not in {one.alpha for one in mixed}:
         _measure(context, models, "interpolation", best.step, best.tokens_seen, alpha)
 
 
