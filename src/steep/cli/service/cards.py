@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from steep.cli.tables import ago, answer_console, moment, print_table, span, state_cell
 from steep.client.progress import describe
 from steep.spec.api.jobs import AttemptView, JobDetail, JobView, Plan
-from steep.spec.states import State
+from steep.spec.states import Reason, State
 from steep.spec.units import format_bytes, format_seconds, format_tokens
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _attempt(attempt: AttemptView) -> list[str | Text]:
     ended = attempt.ended_at
     return [
         str(attempt.number),
-        state_cell(attempt.standing.state),
+        state_cell(attempt.standing.state, "stopped" if attempt.standing.reason is Reason.STOPPED_RESUMABLE else ""),
         moment(attempt.started_at),
         "-" if ended is None else format_seconds(max(0.0, ended - attempt.started_at)),
         ", ".join(attempt.devices) or "-",
