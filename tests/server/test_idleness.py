@@ -14,15 +14,16 @@ from steep.server.loops.limits import LimitsLoop
 from steep.spec.api.attempts import DeviceSample, GpuSample, ReportsRequest
 from steep.spec.events import EventKind
 from steep.spec.job import JobSpec
+from steep.spec.stages import Stage
 from steep.spec.states import Reason, State
 
 
-def sample(time: float, *percents: float) -> DeviceSample:
+def sample(time: float, *percents: float, stage: Stage | None = Stage.TRAIN) -> DeviceSample:
     gpus = tuple(
         GpuSample(index=index, utilization_percent=percent, memory_used_bytes=1, memory_total_bytes=2)
         for index, percent in enumerate(percents)
     )
-    return DeviceSample(time=time, gpus=gpus)
+    return DeviceSample(time=time, stage=stage, gpus=gpus)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,9 @@ def sample(time: float, *percents: float) -> DeviceSample:
         ([sample(0, 0, 0), sample(60, 0, 80), sample(120, 0, 0)], 0.0),  # one of two works
         ([sample(0, 0), sample(60)], 0.0),  # nothing is known of GPUs
         ([sample(0), sample(60)], 0.0),  # it has none
+        ([sample(0, 0, stage=Stage.PREPARE), sample(60, 0), sample(120, 0)], 60.0),  # text was prepared
+        ([sample(0, 0), sample(60, 0, stage=Stage.PREPARE)], 0.0),
+        ([sample(0, 0, stage=None), sample(60, 0, stage=None)], 60.0),  # of a worker that does not say
         ([sample(0, 0), sample(500, 0), sample(560, 0)], 60.0),  # between them it may have worked
     ],
 )

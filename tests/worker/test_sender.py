@@ -17,7 +17,8 @@ from tests.worker.ear import TOKEN, Ear, lines, wait_for
 from steep.artifacts.redaction import Redaction
 from steep.artifacts.rundir import RunDirectory
 from steep.spec.errors import Fenced
-from steep.spec.reports import NoticeReport
+from steep.spec.reports import NoticeReport, StageReport
+from steep.spec.stages import Stage
 from steep.worker import sender as sender_module
 from steep.worker.attempt import Attempt
 from steep.worker.reports import RunReports
@@ -241,6 +242,24 @@ def test_samples_ride_along(
     wait_for(lambda: len(ear.samples) >= 3)
     assert len(ear.heard) > len(ear.samples)
     assert all(sample["disk_free_bytes"] > 0 for sample in ear.samples)
+
+
+def test_samples_say_what_the_worker_was_at(
+    ear: Ear, reports: RunReports, make_sender: MakeSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender_module, "SAMPLE_SECONDS", 0.1)
+    ear.lease_seconds = 0.3
+
+    def stage() -> str | None:
+        return ear.samples[-1].get("stage") if ear.samples else "none yet"
+
+    reports.stage(StageReport(stage=Stage.PREPARE, event="started"))
+    make_sender()
+    wait_for(lambda: stage() == "prepare")
+    reports.stage(StageReport(stage=Stage.PREPARE, event="completed", seconds=1.0))
+    wait_for(lambda: stage() is None)
+    reports.stage(StageReport(stage=Stage.TRAIN, event="started"))
+    wait_for(lambda: stage() == "train")
 
 
 # ---- orders

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 
 from steep.spec.api.attempts import DeviceSample, GpuSample
+from steep.spec.stages import Stage
 
 
 class Sampler:
@@ -25,10 +26,11 @@ class Sampler:
         self._gpus: list[tuple[int, Any]] | None = None
         psutil.cpu_percent()  # the first answer means nothing; later ones are since the one before
 
-    def take(self) -> DeviceSample:
-        """How things are now."""
+    def take(self, stage: Stage | None = None) -> DeviceSample:
+        """How things are now, while the worker is at a stage."""
         return DeviceSample(
             time=time.time(),
+            stage=stage,
             cpu_percent=psutil.cpu_percent(),
             memory_bytes=_memory_bytes(),
             disk_free_bytes=psutil.disk_usage(str(self._directory)).free,

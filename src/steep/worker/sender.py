@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,8 @@ from steep.spec.errors import (
     SteepError,
     Unauthorized,
 )
+from steep.spec.reports import Report
+from steep.spec.stages import Stage
 from steep.worker.attempt import Attempt
 from steep.worker.line import connect, words_of
 from steep.worker.listener import Listener
@@ -105,6 +107,7 @@ class Sender:
         self._connected = False  # the server has said what it has
         self._away = False
         self._most = BATCH_REPORTS
+        self._stage: Stage | None = None
         self._next_beat = self._next_sample = time.monotonic()
         # not to be waited for at exit: `close` says how long, and the next attempt catches up
         self._thread = threading.Thread(target=self._work, name="sender", daemon=True)
@@ -174,12 +177,13 @@ class Sender:
             request = ReportsRequest()
             if self._connected:
                 request = self._outbox.batch(most=self._most, to_the_end=closing)
+                self._stage = stage_after(request.reports, self._stage)
             now = time.monotonic()
             if request.reports or request.logs or not self._connected or now >= self._next_beat:
                 if now < self._next_sample:
                     return request
                 self._next_sample = now + SAMPLE_SECONDS
-                return request.model_copy(update={"metrics": sampler.take()})
+                return request.model_copy(update={"metrics": sampler.take(self._stage)})
             if closing:
                 return None
             self._rest(min(POLL_SECONDS, self._next_beat - now))
@@ -218,6 +222,14 @@ class Sender:
             self._wake.wait(seconds)
         else:
             time.sleep(min(seconds, CATCHING_UP_SECONDS))
+
+
+def stage_after(reports: Sequence[Report], before: Stage | None) -> Stage | None:
+    """The stage that is worked on after these reports."""
+    for report in reports:
+        if report.kind == "stage":
+            before = report.stage if report.event == "started" else None
+    return before
 
 
 def _leave(why: str) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from steep.spec.api.common import Request, View
 from steep.spec.reports import Report
+from steep.spec.stages import Stage
 
 Directive = Literal["none", "cancel", "pause", "preempt"]
 """What a worker is told in the answer to its reports. All but `none`: save a checkpoint and end with exit code 3."""
@@ -45,6 +46,7 @@ class DeviceSample(View):
     """What a worker's machine does."""
 
     time: float
+    stage: Stage | None = Field(None, description="What the worker was at.")
     cpu_percent: float | None = Field(None, description="Of all cores together, since the sample before.")
     memory_bytes: int | None = Field(None, description="In use by the worker's processes.")
     disk_free_bytes: int | None = Field(None, description="Where the run directory lies.")
