@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.artifacts.disks import small_disk
+from tests.artifacts.hubs import hub
 
 from steep.artifacts.rundir import RunDirectory
 from steep.spec.job import JobSpec
@@ -21,7 +22,7 @@ from steep.spec.reports import (
 )
 from steep.worker.context import Context
 
-__all__ = ["small_disk"]
+__all__ = ["hub", "small_disk"]
 
 MakeContext = Callable[..., Context]
 

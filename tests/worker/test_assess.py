@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from tests.artifacts.hubs import HubCache
+from tests.e2e.conftest import make_base
 from tests.worker.conftest import MakeContext
 
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.planning.facts import Facts
 from steep.planning.recipe import derive
 from steep.spec.errors import InvalidInput
-from steep.worker.assess import _derive
+from steep.worker.assess import _derive, _make_base
 
 FACTS = Facts(
     parameters=1_000_000_000, context_tokens=4096, hidden_size=2048, intermediate_size=5632, num_layers=22, vocab_size=32_000,
@@ -34,3 +38,21 @@ def test_who_trained_with_a_teacher_is_not_left_without_one_because_memory_is_sh
     assert _derive(context, FACTS).replay_distill == 1.0
     with pytest.raises(InvalidInput, match="are free"):
         _derive(context, TIGHT)
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_base_from_scratch_takes_a_tokenizer_of_the_hub_or_of_a_directory_and_nothing_else_of_it(
+    make_context: MakeContext, hub: HubCache, tmp_path: Path, by_name: bool
+) -> None:
+    directory = tmp_path / "other"
+    make_base(directory, ["a text", "another text"])
+    (directory / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
+    hub.put("org/name", directory)
+    tokenizer = "org/name" if by_name else str(directory)
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    context = make_context(base={"from_scratch": {"config": small, "tokenizer": tokenizer}})
+    _make_base(context)
+    made = Path(context.base)
+    assert (made / "tokenizer.json").read_bytes() == (directory / "tokenizer.json").read_bytes()
+    assert not (made / "model.safetensors.index.json").exists()
+    assert {"config.json", "model.safetensors", "tokenizer_config.json"} <= {path.name for path in made.iterdir()}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from steep.artifacts.files import full_disk_stops, sync_directory
 from steep.artifacts.tokens import TokenDataset
-from steep.model.files import find_model, read_json
+from steep.model.files import find_model, read_json, tokenizer_files
 from steep.model.load import stored_dtype
 from steep.model.loss import head_of
 from steep.model.quiet import quiet
@@ -36,11 +36,6 @@ _DTYPES = {
     "bf16": torch.bfloat16, "bfloat16": torch.bfloat16, "fp16": torch.float16, "float16": torch.float16,
     "fp32": torch.float32, "float32": torch.float32,
 }  # fmt: skip
-_TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
-    "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja", "chat_template.json",
-    "*.tiktoken",
-)  # fmt: skip
 
 
 def write_export(
@@ -179,9 +174,8 @@ def _write_config(model: PreTrainedModel, dtype: torch.dtype, out: Path) -> None
 
 def _copy_beside(model: PreTrainedModel, tokenizer: Path, out: Path) -> None:
     """The tokenizer's files, the base's generation config, and its code where it has some."""
-    for pattern in _TOKENIZER_FILES:
-        for path in tokenizer.glob(pattern):
-            shutil.copyfile(path, out / path.name)
+    for path in tokenizer_files(tokenizer):
+        shutil.copyfile(path, out / path.name)
     base = Path(model.name_or_path) if model.name_or_path else tokenizer
     if (base / "generation_config.json").exists():
         shutil.copyfile(base / "generation_config.json", out / "generation_config.json")

@@ -12,6 +12,11 @@ from steep.spec.errors import InvalidModel
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
 _FROM_HUB = ("README.md", "*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
+    "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja", "chat_template.json",
+    "*.tiktoken",
+)  # fmt: skip
 _OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx")
 _FETCH_AGAIN = "Fetch the model again; the file is not whole."
 
@@ -45,6 +50,11 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InvalidModel("holds no JSON object", where=str(path), cure=_FETCH_AGAIN)
     return found
+
+
+def tokenizer_files(directory: Path) -> list[Path]:
+    """The files of a model's tokenizer, and none of its weights or their index."""
+    return sorted(path for pattern in _TOKENIZER_FILES for path in directory.glob(pattern))
 
 
 def named_license(directory: Path) -> str | None:

@@ -111,6 +111,7 @@ def work(context: Context) -> dict[str, Any]:
 def _make_base(context: Context) -> None:
     """Random weights and the tokenizer in one directory, like any base."""
     from steep.corpus.tokenize import CorpusTokenizer
+    from steep.model.files import tokenizer_files
     from steep.model.scratch import make_model
 
     out = Path(context.base)
@@ -121,9 +122,8 @@ def _make_base(context: Context) -> None:
     staging = out.with_name(".model.tmp")
     shutil.rmtree(staging, ignore_errors=True)
     model.save_pretrained(staging)
-    for file in Path(context.tokenizer).iterdir():
-        if file.suffix in (".json", ".txt") and file.name != "config.json":
-            shutil.copy(file, staging)
+    for file in tokenizer_files(tokenizer.directory):
+        shutil.copyfile(file, staging / file.name)
     shutil.rmtree(out, ignore_errors=True)
     staging.rename(out)
 
