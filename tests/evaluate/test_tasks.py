@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.artifacts.hubs import HubCache, hub
 
 from steep.evaluate import tasks as tasks_module
-from steep.evaluate.tasks import evaluate_tasks, task_texts
+from steep.evaluate.tasks import evaluate_tasks, require_tasks, task_texts
 from steep.spec.errors import InvalidInput
 from steep.spec.extras import install_extra
+
+__all__ = ["hub"]
 
 pytest.importorskip("lm_eval", reason="needs the extra steep[tasks]")
 
@@ -89,6 +92,12 @@ def test_a_local_task_is_scored_and_the_model_left_as_it_was(
     assert capfd.readouterr().out == ""
 
 
+def test_the_tokenizer_of_a_revision_in_the_hub(tiny: tuple[Any, str], task_file: str, hub: HubCache) -> None:
+    model, tokenizer = tiny
+    hub.put("org/name", Path(tokenizer), revision="v1")
+    assert evaluate_tasks(model, "org/name@v1", [task_file], limit=1)["steep_quiz"]["acc"] == 1
+
+
 def test_the_limit_bounds_the_examples(tiny: tuple[Any, str], task_file: str) -> None:
     swapped = [EXAMPLES[0], *({**example, "answer": 1 - example["answer"]} for example in EXAMPLES[1:])]
     (Path(task_file).parent / "data" / "q.jsonl").write_text("\n".join(map(json.dumps, swapped)))
@@ -135,6 +144,22 @@ def test_a_broken_task_is_refused(tiny: tuple[Any, str], tmp_path: Path) -> None
     (tmp_path / "bad.yaml").write_text("task: steep_bad\ndataset_path: json\noutput_type: nonsense\n")
     with pytest.raises(InvalidInput):
         evaluate_tasks(*tiny, [str(tmp_path / "bad.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("test_split: test\n", "training_split: test\n", "must have valid or test docs"),
+        ("test_split: test\n", "test_split: test\nunsafe_code: true\n", "runs code"),
+    ],
+)
+def test_a_task_that_no_model_can_be_measured_on_is_refused_when_it_is_loaded(
+    task_file: str, old: str, new: str, why: str
+) -> None:
+    file = Path(task_file)
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(InvalidInput, match=why):
+        require_tasks([task_file])
 
 
 def test_a_missing_extra_names_the_command(task_file: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from steep.corpus.document import Document
 from steep.corpus.tokenize import CorpusTokenizer, write_token_dataset
 from steep.planning.facts import Facts
 from steep.planning.recipe import derive
-from steep.spec.errors import Stopped
+from steep.spec.errors import InvalidInput, Stopped
 from steep.spec.stages import Stage
 from steep.train import pace
 from steep.worker import assess, prepare, train
@@ -88,6 +88,19 @@ def test_a_task_that_changed_is_decontaminated_against_again(
     data.write_text('{"question": "Is two a square?"}')
     assert inputs() != before
     assert inputs(decontaminate=False) == without
+
+
+@pytest.mark.parametrize("decontaminate", [True, False])
+def test_a_task_that_is_not_there_is_told_of_before_anything_is_made(
+    make_context: MakeContext, text: Path, decontaminate: bool
+) -> None:
+    pytest.importorskip("lm_eval", reason="needs the extra steep[tasks]")
+    corpus = {"sources": [str(text)], "decontaminate": decontaminate}
+    context = make_context(**{**scratch(text, 280), "corpus": corpus}, evaluation={"tasks": ["./absent.yaml"]})
+    with pytest.raises(InvalidInput, match="no such task file"):
+        prepare.work(context)
+    assert not Path(context.tokenizer).exists()
+    assert not context.run.dataset.exists()
 
 
 def test_a_prepared_corpus_that_was_damaged_is_told_of_and_prepared_again(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steep.evaluate.taskfiles import strings_in
+from steep.model.files import find_tokenizer_directory
 from steep.spec.errors import InvalidInput
 from steep.spec.extras import install_extra
 
@@ -35,7 +36,7 @@ def evaluate_tasks(
 
     Args:
         model: on its device, in any mode and with any attention function; it is left as it was.
-        tokenizer_dir: its tokenizer, a directory or hub id.
+        tokenizer_dir: its tokenizer, a directory or hub id `org/name[@revision]`.
         tasks: names that the harness knows, or paths of YAML files.
         limit: examples of each task at most.
 
@@ -49,7 +50,7 @@ def evaluate_tasks(
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
+    tokenizer = AutoTokenizer.from_pretrained(find_tokenizer_directory(tokenizer_dir))
     for task in loaded.values():
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
@@ -58,11 +59,21 @@ def evaluate_tasks(
         wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=BATCH_SIZE)
         try:
             measured = evaluate(wrapped, {"tasks": loaded}, limit=limit, log_samples=False, bootstrap_iters=0)
-        except ValueError as error:  # a task that runs code or needs images, or one without an evaluation split
+        except ValueError as error:  # whatever else the harness refuses
             raise InvalidInput(
                 str(error), where="evaluation.tasks", cure="Leave that task out, or mend its YAML file."
             ) from error
     return {task: _metrics(values) for task, values in measured["results"].items()}
+
+
+def require_tasks(tasks: Sequence[str]) -> None:
+    """Load the tasks, so that what is wrong with one of them is said before anything is trained.
+
+    Raises:
+        InvalidInput: as `evaluate_tasks`.
+    """
+    if tasks:
+        _load(tuple(tasks))
 
 
 def task_texts(tasks: Sequence[str]) -> Iterator[str]:
@@ -114,7 +125,20 @@ def _load(tasks: tuple[str, ...]) -> dict[str, Any]:
                     where=f"task {task}",
                     cure="Mend the task's YAML; see the task guide of lm-evaluation-harness.",
                 ) from error
+    for name, loaded_task in loaded.items():
+        _refuse_what_cannot_be_measured(name, loaded_task)
     return loaded
+
+
+def _refuse_what_cannot_be_measured(name: str, task: Any) -> None:
+    """What the harness itself would refuse, but only once there is a model."""
+    if getattr(task, "UNSAFE_CODE", False):
+        why = "runs code that a model wrote"
+    elif getattr(task, "MULTIMODAL", False):
+        why = "needs more than text"
+    else:
+        return
+    raise InvalidInput(f"this task {why}", where=f"task {name}", cure="Leave that task out, or mend its YAML file.")
 
 
 @functools.lru_cache(maxsize=2)

@@ -52,6 +52,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def find_tokenizer_directory(model: str) -> Path:
+    """The directory of a model's tokenizer, by the model's directory or hub id; of its weights none are fetched.
+
+    Raises:
+        InvalidModel: as `find_model`.
+    """
+    return find_directory(model, ["config.json", *_TOKENIZER_FILES], holds="tokenizer.json")
+
+
 def tokenizer_files(directory: Path) -> list[Path]:
     """The files of a model's tokenizer, and none of its weights or their index."""
     return sorted(path for pattern in _TOKENIZER_FILES for path in directory.glob(pattern))

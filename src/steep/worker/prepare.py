@@ -55,14 +55,14 @@ def there(context: Context) -> bool:
 
 
 def work(context: Context) -> dict[str, Any]:
-    """Train a tokenizer where the job asks for one, then prepare the corpus."""
+    """Load the tasks, train a tokenizer where the job asks for one, then prepare the corpus."""
     from steep.corpus.prepare import prepare
 
     progress = _progress(context)
+    texts = _task_texts(context)
     scratch = context.spec.base.from_scratch
     if scratch is not None and scratch.tokenizer is None:
         _make_tokenizer(context, scratch.vocab_size)
-    texts = _task_texts(context)
     corpus = prepare(context.spec, context.tokenizer, context.run.dataset, progress=progress, task_texts=texts)
     for warning in corpus.warnings:
         context.notice("corpus", warning, warning=True)
@@ -86,12 +86,17 @@ def _progress(context: Context) -> Callable[[str, float, float | None], None]:
 
 
 def _task_texts(context: Context) -> list[str]:
-    """What the tasks ask and answer; nothing of it shall be trained on."""
-    if not (context.spec.evaluation.tasks and context.spec.corpus.decontaminate):
-        return []
-    from steep.evaluate.tasks import task_texts
+    """What the tasks ask and answer, of which nothing shall be trained on where the job decontaminates.
 
-    return list(task_texts(context.spec.evaluation.tasks))
+    They are loaded in any case: a task that cannot be must not be heard of after a night's training.
+    """
+    tasks = context.spec.evaluation.tasks
+    if not tasks:
+        return []
+    from steep.evaluate.tasks import require_tasks, task_texts
+
+    require_tasks(tasks)
+    return list(task_texts(tasks)) if context.spec.corpus.decontaminate else []
 
 
 def _all_sources(spec: JobSpec) -> list[Any]:
