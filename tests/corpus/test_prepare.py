@@ -19,7 +19,7 @@ import pytest
 
 from steep.artifacts.tokens import TokenDataset
 from steep.corpus import datasets, reading, workers
-from steep.corpus.prepare import PreparedCorpus, open_sound, prepare
+from steep.corpus.prepare import PreparedCorpus, open_sound, prepare, read_manifest
 from steep.corpus.vocabulary import train_tokenizer
 from steep.spec.errors import DamagedArtifact, InvalidCorpus, InvalidModel
 from steep.spec.job import JobSpec
@@ -483,6 +483,25 @@ def test_text_of_tasks_is_not_trained_on(topics, tokenizer, tmp_path):
     assert any("assert_stmt" in text or "AssertionError" in text for text in trained["without"])
     assert len(trained["with"]) < len(trained["without"])
     assert without.fingerprint != asked.fingerprint
+
+
+def test_prompts_are_not_trained_on_and_short_ones_change_nothing(topics, tokenizer, tmp_path):
+    words = TOPICS["assert"].split()
+    secret, phrase = " ".join(words[: len(words) * 3 // 4]), " ".join(words[:15])
+    asked = job(topics, evaluation={"prompts": [secret, phrase]})
+    accountings = {}
+    for name, spec in {
+        "none": job(topics),
+        "short": job(topics, evaluation={"prompts": [phrase]}),
+        "long": asked,
+        "as it is": job(topics, corpus={"decontaminate": False}, evaluation={"prompts": [secret]}),
+    }.items():
+        accountings[name] = json.dumps(prepare(spec, tokenizer, tmp_path / name, num_workers=1).accounting)
+    assert {name for name, text in accountings.items() if "evaluation_text" in text} == {"long"}
+    manifests = {name: read_manifest(tmp_path / name) for name in accountings}
+    assert manifests["none"].inputs_fingerprint == manifests["short"].inputs_fingerprint
+    again = prepare(asked, tokenizer, tmp_path / "none", num_workers=1)
+    assert again.fingerprint == manifests["long"].corpus_fingerprint != manifests["none"].corpus_fingerprint
 
 
 @pytest.mark.parametrize("damage", ["a flipped bit", "half a file", "a missing file"])

@@ -90,6 +90,16 @@ def test_a_task_that_changed_is_decontaminated_against_again(
     assert inputs(decontaminate=False) == without
 
 
+def test_a_long_prompt_is_decontaminated_against_and_a_short_one_changes_nothing(
+    make_context: MakeContext, text: Path
+) -> None:
+    def inputs(*prompts: str) -> Any:
+        return prepare.inputs(make_context(**scratch(text, 280), evaluation={"prompts": prompts}))
+
+    assert inputs("Say so.") == inputs()
+    assert inputs("a long prompt " * 10) != inputs()
+
+
 @pytest.mark.parametrize("decontaminate", [True, False])
 def test_a_task_that_is_not_there_is_told_of_before_anything_is_made(
     make_context: MakeContext, text: Path, decontaminate: bool

@@ -55,24 +55,24 @@ def choose_texts(plan: CorpusPlan, parts: Mapping[str, Sequence[Part]], work: Pa
         choice.decisions[name] = find_copies(parts[name], once, work, progress)
         choice.holdouts[name] = hold_all(choice.decisions[name], max_bytes)
     if spec.corpus.decontaminate:
-        leave_out_evaluation_text(choice, learned, plan.task_texts, progress)
+        leave_out_evaluation_text(choice, learned, plan.asked_texts, progress)
     return choice
 
 
 def leave_out_evaluation_text(
-    choice: Choice, learned: Sequence[str], task_texts: Sequence[str], progress: Progress
+    choice: Choice, learned: Sequence[str], asked_texts: Sequence[str], progress: Progress
 ) -> None:
     """Mark the documents to train on that hold too much of what models are measured on.
 
     Args:
         choice: what was decided so far.
         learned: names of the sources that are trained on.
-        task_texts: text of the tasks that models are evaluated on, beside the hold-outs.
+        asked_texts: text of the tasks and prompts that models are evaluated on, beside the hold-outs.
         progress: told of sources compared.
     """
     groups = {name: number for number, name in enumerate(choice.holdouts)}
     texts = [(text, groups[name]) for name, holdout in choice.holdouts.items() for text in holdout.texts]
-    texts += [(text, len(groups)) for text in task_texts]
+    texts += [(text, len(groups)) for text in asked_texts]
     evaluation = EvaluationText([text for text, _ in texts], [group for _, group in texts])
     for name in learned:
         for part in choice.decisions[name].parts:

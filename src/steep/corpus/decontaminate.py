@@ -36,6 +36,13 @@ def sample_runs(words: Rows) -> Rows:
     return Rows(runs.values[chosen], sums[runs.stops])
 
 
+def long_enough(texts: Sequence[str]) -> list[str]:
+    """Those texts that are looked for in longer ones; the others are phrases that any text may hold."""
+    words = word_hashes(texts)
+    lengths = words.stops - words.starts
+    return [text for text, length in zip(texts, lengths.tolist(), strict=True) if length >= RUN_WORDS + MIN_RUNS - 1]
+
+
 class EvaluationText:
     """All text that models are measured on, as an index of its runs.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from steep.artifacts.files import hash_text
+from steep.corpus.decontaminate import long_enough
 from steep.corpus.sources import SourceFile, list_files, name_sources
 from steep.corpus.tokenize import CorpusTokenizer
 from steep.spec.job import JobSpec, Source
@@ -43,9 +44,15 @@ class CorpusPlan:
         """Size of all files as they lie there."""
         return sum(file.size_bytes for files in self.files.values() for file in files)
 
+    @property
+    def asked_texts(self) -> tuple[str, ...]:
+        """What models are asked, by tasks and by prompts."""
+        return (*self.task_texts, *prompts_to_avoid(self.spec))
+
     def fingerprint(self, tokenizer: CorpusTokenizer) -> str:
         """Of all that the result depends on."""
         spec = self.spec
+        prompts = prompts_to_avoid(spec)
         facts = {
             "version": VERSION,
             "tokenizer": tokenizer.fingerprint,
@@ -61,8 +68,14 @@ class CorpusPlan:
             ],
             "max_tokens": spec.evaluation.max_tokens,
             "task_texts": hash_text(*self.task_texts),
+            **({"prompts": prompts} if prompts else {}),
         }
         return hash_text(json.dumps(facts))
+
+
+def prompts_to_avoid(spec: JobSpec) -> list[str]:
+    """The prompts of a job that must not be trained on."""
+    return long_enough(spec.evaluation.prompts) if spec.corpus.decontaminate else []
 
 
 def plan_corpus(spec: JobSpec, task_texts: Iterable[str] = ()) -> CorpusPlan:

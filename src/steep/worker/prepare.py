@@ -20,11 +20,13 @@ VOCABULARY_TEXT_BYTES = 64_000_000
 def inputs(context: Context) -> dict[str, Any]:
     """The corpus as it lies there now, and all that decides what is done with it."""
     from steep.corpus.missing import require_sources
+    from steep.corpus.plan import prompts_to_avoid
     from steep.corpus.sources import list_files, name_sources
 
     spec = context.spec
     require_sources(spec)
     sources = name_sources(_all_sources(spec))
+    prompts = prompts_to_avoid(spec)
     return {
         "base": context.base_fingerprint,
         "corpus": spec.corpus.model_dump(mode="json"),
@@ -32,6 +34,7 @@ def inputs(context: Context) -> dict[str, Any]:
         "general": [source.model_dump(mode="json") for source in spec.evaluation.general],
         "max_tokens": spec.evaluation.max_tokens,
         "tasks": fingerprint_tasks(spec.evaluation.tasks) if spec.corpus.decontaminate else "",
+        **({"prompts": prompts} if prompts else {}),
         "files": [
             (file.source, file.path, file.size_bytes, file.version)
             for name, source in sources.items()
