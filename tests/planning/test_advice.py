@@ -95,14 +95,17 @@ def test_a_new_model_is_not_told_of_its_base() -> None:
 
 
 def test_instruct_bases_are_known_by_template_or_name(tmp_path: Path) -> None:
-    assert not is_instruct(str(tmp_path / "plain"), {})
-    (tmp_path / "plain").mkdir()
-    (tmp_path / "plain" / "chat_template.jinja").write_text("{{ messages }}")
-    assert is_instruct(str(tmp_path / "plain"), {})
-    assert is_instruct("org/Plain-1B", {"chat_template": "{{ messages }}"})
-    assert is_instruct("org/Thing-1B-Instruct", {})
-    assert is_instruct("google/gemma-2b-it", {})
-    assert not is_instruct("/models/chat/plain-1B", {"eos_token": "</s>"})
+    plain, template, setting = tmp_path / "plain", tmp_path / "template", tmp_path / "setting"
+    for directory in (plain, template, setting):
+        directory.mkdir()
+    (plain / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+    (template / "chat_template.jinja").write_text("{{ messages }}")
+    (setting / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    assert not is_instruct("/models/chat/plain-1B", plain)
+    assert is_instruct("org/Plain-1B", template)
+    assert is_instruct("org/Plain-1B", setting)
+    assert is_instruct("org/Thing-1B-Instruct", plain)
+    assert is_instruct("google/gemma-2b-it", plain)
 
 
 def test_pairs_are_known_by_marks() -> None:

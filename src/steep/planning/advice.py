@@ -6,7 +6,8 @@ yet, raw text rather than instruction-response pairs, a base that is not instruc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -63,15 +64,17 @@ def describe_texts(texts: Iterable[str]) -> CorpusShape:
     return CorpusShape(instruction_share=num_marked / num_texts if num_texts else 0.0)
 
 
-def is_instruct(model: str, tokenizer_config: Mapping[str, object]) -> bool:
+def is_instruct(model: str, directory: Path) -> bool:
     """Whether a base looks instruction-tuned: its tokenizer carries a chat template, or its name says so.
 
     Args:
-        model: a directory, where a template may lie in a file of its own, or a hub id.
-        tokenizer_config: what its tokenizer_config.json holds.
+        model: what the job calls it, a directory or a hub id.
+        directory: where its files lie.
     """
+    config = directory / "tokenizer_config.json"
+    settings = json.loads(config.read_bytes()) if config.exists() else {}
+    has_template = bool(settings.get("chat_template")) or (directory / "chat_template.jinja").exists()
     name = model.rsplit("/", 1)[-1].lower()
-    has_template = bool(tokenizer_config.get("chat_template")) or Path(model, "chat_template.jinja").exists()
     return has_template or any(mark in name for mark in INSTRUCT_NAMES)
 
 

@@ -213,8 +213,6 @@ def _sample(context: Context, model: PreTrainedModel, recipe: Recipe) -> None:
 
 
 def _advise(context: Context, facts: Facts, recipe: Recipe) -> None:
-    config = Path(context.base) / "tokenizer_config.json"
-    tokenizer_config = json.loads(config.read_bytes()) if config.exists() else {}
     auto = context.spec.model_copy(
         update={"training": context.spec.training.model_copy(update={"learning_rate": None})}
     )
@@ -223,7 +221,7 @@ def _advise(context: Context, facts: Facts, recipe: Recipe) -> None:
         facts,
         recipe,
         shape=describe_texts(itertools.islice(texts, SHAPE_TEXTS)),
-        instruct=is_instruct(context.base, tokenizer_config),
+        instruct=is_instruct(context.base, context.base_directory),
         auto_rate=None if context.spec.training.learning_rate is None else derive(auto, facts).peak_rate,
     )
     for advice in found:

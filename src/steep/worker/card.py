@@ -30,7 +30,7 @@ def card_facts(context: Context, results: Results, row: Score, *, charts: Sequen
         row=row,
         sources=_sources(context),
         recipe=[(one.field, one.value, one.reason) for one in context.recipe.explain()],
-        base_license=None if model is None else named_license(Path(model)),
+        base_license=None if model is None else named_license(context.base_directory),
         tags=context.spec.tags,
         charts=[(name, CHART_CAPTIONS.get(Path(name).stem, Path(name).stem)) for name in charts],
         lineage=_lineage(context, row),

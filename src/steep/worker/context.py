@@ -56,6 +56,13 @@ class Context:
         """Directory or hub id of the base model; one made from scratch lies in the run directory."""
         return self.spec.base.model or str(self.run.base / "model")
 
+    @cached_property
+    def base_directory(self) -> Path:
+        """Where the base's files lie; those of a hub id are found in the hub's cache, or downloaded."""
+        from steep.model.files import find_model
+
+        return find_model(self.base, with_code=self.spec.base.trust_remote_code)
+
     @property
     def tokenizer(self) -> str:
         """Directory or hub id that the tokenizer is read from."""
