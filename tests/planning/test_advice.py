@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from steep.planning.advice import Advice, CorpusShape, advise, describe_texts, is_instruct
-from steep.planning.disk import check_disk, estimate_disk
+from steep.planning.disk import Held, check_disk, estimate_disk
 from steep.planning.facts import Facts
 from steep.planning.recipe import derive
 from steep.spec.errors import InvalidInput
@@ -124,3 +124,16 @@ def test_disk_counts_checkpoints_and_export() -> None:
     check_disk(needed, needed.total, "run")
     with pytest.raises(InvalidInput, match=r"12 GB.*are free"):
         check_disk(needed, needed.total - 1, "run")
+
+
+def test_what_a_run_holds_already_need_not_be_free_again() -> None:
+    facts = Facts(**SOUND)
+    spec = JobSpec.model_validate({"name": "job", "base": "model", "corpus": {"sources": ["text"]}})
+    needed = estimate_disk(facts, derive(spec, facts), Checkpoints(keep_last=2, keep_best=1))
+    held = Held(checkpoints=3 * needed.checkpoint, export=needed.export)
+    missing = needed.total - 3 * needed.checkpoint - needed.export
+    check_disk(needed, missing, "run", held)
+    with pytest.raises(InvalidInput, match=r"more.*are free"):
+        check_disk(needed, missing - 1, "run", held)
+    pinned = Held(checkpoints=100 * needed.checkpoint)
+    assert needed.missing(pinned) == needed.total - 4 * needed.checkpoint, "those to come must fit beside them"

@@ -10,15 +10,19 @@ from tests.e2e.conftest import make_base
 from tests.worker.conftest import MakeContext
 
 from steep.artifacts.checkpoints import CheckpointCatalog
+from steep.planning.disk import estimate_disk
 from steep.planning.facts import Facts
 from steep.planning.recipe import derive
 from steep.spec.errors import InvalidInput
-from steep.worker.assess import _derive, _make_base
+from steep.worker import assess
+from steep.worker.assess import _derive, _make_base, _require_disk
+from steep.worker.context import Context
 
 FACTS = Facts(
     parameters=1_000_000_000, context_tokens=4096, hidden_size=2048, intermediate_size=5632, num_layers=22, vocab_size=32_000,
     train_tokens=50_000_000, device="cuda", memory_bytes=80 * 10**9,
 )  # fmt: skip
+SMALL = FACTS.model_copy(update={"parameters": 1000})
 TIGHT = FACTS.model_copy(update={"memory_bytes": 25 * 10**9})
 
 
@@ -30,14 +34,36 @@ def test_who_trained_with_a_teacher_is_not_left_without_one_because_memory_is_sh
     context.recipe_file.write_text(derive(context.spec, FACTS).model_dump_json())
     assert context.planned.replay_distill == 1.0
     assert _derive(context, TIGHT).replay_distill == 0.0  # nothing has been trained yet
-    catalog = CheckpointCatalog(context.run.checkpoints)
-    (catalog.stage(10) / "weights.bin").write_bytes(b"weights")
-    catalog.commit(
-        10, tokens_seen=1, cursor=1, spec_fingerprint="spec", order_fingerprint="order", model_fingerprint="model"
-    )
+    commit(context, b"weights")
     assert _derive(context, FACTS).replay_distill == 1.0
     with pytest.raises(InvalidInput, match="are free"):
         _derive(context, TIGHT)
+
+
+def commit(context: Context, weights: bytes) -> None:
+    catalog = CheckpointCatalog(context.run.checkpoints)
+    (catalog.stage(10) / "weights.bin").write_bytes(weights)
+    catalog.commit(
+        10, tokens_seen=1, cursor=1, spec_fingerprint="spec", order_fingerprint="order", model_fingerprint="model"
+    )
+
+
+def test_a_run_that_fills_its_disk_is_not_refused_for_what_it_holds(
+    make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = make_context()
+    recipe = derive(context.spec, SMALL)
+    whole = estimate_disk(SMALL, recipe, context.spec.checkpoints)
+    context.run.path.mkdir(exist_ok=True)
+    monkeypatch.setattr(assess, "free_bytes", lambda path: whole.total - whole.checkpoint - whole.export)
+    with pytest.raises(InvalidInput, match="are free"):
+        _require_disk(context, SMALL, recipe)
+    commit(context, bytes(whole.checkpoint))
+    with pytest.raises(InvalidInput, match="more"):
+        _require_disk(context, SMALL, recipe)
+    (context.run.export / "charts").mkdir(parents=True)
+    (context.run.export / "charts" / "model.safetensors").write_bytes(bytes(whole.export))
+    _require_disk(context, SMALL, recipe)
 
 
 @pytest.mark.parametrize("by_name", [True, False])

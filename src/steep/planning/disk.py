@@ -15,6 +15,14 @@ MARGIN = 1.1
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Bytes that a run's checkpoints and its export hold already."""
+
+    checkpoints: int = 0
+    export: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class DiskEstimate:
     """Bytes that training and export will write and keep."""
 
@@ -26,6 +34,11 @@ class DiskEstimate:
     def total(self) -> int:
         """Bytes at the fullest moment: all kept checkpoints, the one being written, the export."""
         return int(MARGIN * (self.checkpoint * (self.num_checkpoints + 1) + self.export))
+
+    def missing(self, held: Held) -> int:
+        """Bytes of these that are still to be written; what a run holds beyond what it was to keep saves none."""
+        checkpoints = min(held.checkpoints, self.checkpoint * self.num_checkpoints)
+        return max(0, self.total - checkpoints - min(held.export, self.export))
 
 
 def estimate_disk(facts: Facts, recipe: Recipe, checkpoints: Checkpoints) -> DiskEstimate:
@@ -40,15 +53,23 @@ def estimate_disk(facts: Facts, recipe: Recipe, checkpoints: Checkpoints) -> Dis
     return DiskEstimate(checkpoint=4 * copies * trained, num_checkpoints=kept, export=export)
 
 
-def check_disk(estimate: DiskEstimate, free_bytes: int, where: str) -> None:
+def check_disk(estimate: DiskEstimate, free_bytes: int, where: str, held: Held = Held()) -> None:
     """Refuse a run that the disk cannot hold.
+
+    Args:
+        estimate: what it takes in all.
+        free_bytes: what may still be written.
+        where: its directory.
+        held: what it has written already, which need not be free once more.
 
     Raises:
         InvalidInput: with what is needed and what is free.
     """
-    if estimate.total > free_bytes:
+    missing = estimate.missing(held)
+    if missing > free_bytes:
+        more = " more" if missing < estimate.total else ""
         raise InvalidInput(
-            f"the run needs up to {format_bytes(estimate.total)} ({estimate.num_checkpoints + 1} checkpoints of "
+            f"the run needs up to {format_bytes(missing)}{more} ({estimate.num_checkpoints + 1} checkpoints of "
             f"{format_bytes(estimate.checkpoint)} and an export of {format_bytes(estimate.export)}), and "
             f"{format_bytes(free_bytes)} are free",
             where=where,

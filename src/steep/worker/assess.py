@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.files import hash_text, write_atomic
 from steep.artifacts.guard import GuardRecord
+from steep.artifacts.space import free_bytes
 from steep.artifacts.tokens import TokenDataset
 from steep.planning.advice import advise, describe_texts, is_instruct
-from steep.planning.disk import check_disk, estimate_disk
+from steep.planning.disk import Held, check_disk, estimate_disk
 from steep.planning.facts import Facts
 from steep.planning.recipe import Recipe, derive
 from steep.spec.errors import DamagedArtifact
@@ -84,9 +85,7 @@ def work(context: Context) -> dict[str, Any]:
         facts = facts.model_copy(update={"tokens_per_second": _pace(context, recipe)})
         model.to(context.device)
         recipe = _derive(context, facts)
-    check_disk(
-        estimate_disk(facts, recipe, context.spec.checkpoints), _free_bytes(context.run.path), str(context.run.path)
-    )
+    _require_disk(context, facts, recipe)
     if context.spec.base.from_scratch is None:
         _sample(context, model, recipe)
     measured = context.measure(model, Stage.ASSESS)
@@ -197,8 +196,19 @@ def _paced(context: Context, recipe: Recipe) -> str:
     return hash_text(context.weights_fingerprint, context.device.type, recipe.model_dump_json(include=speed), given)
 
 
-def _free_bytes(path: Path) -> int:
-    return shutil.disk_usage(path).free
+def _require_disk(context: Context, facts: Facts, recipe: Recipe) -> None:
+    """Room for all that the run will keep, as far as it does not lie there already."""
+    catalog = CheckpointCatalog(context.run.checkpoints)
+    held = Held(
+        checkpoints=sum(_held_bytes(catalog.path(step)) for step in catalog.steps()),
+        export=_held_bytes(context.run.export),
+    )
+    estimate = estimate_disk(facts, recipe, context.spec.checkpoints)
+    check_disk(estimate, free_bytes(context.run.path), str(context.run.path), held)
+
+
+def _held_bytes(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
 def _sample(context: Context, model: PreTrainedModel, recipe: Recipe) -> None:
