@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from stat import S_ISDIR
 
+import numpy as np
 import pytest
 from blake3 import blake3
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from tests.artifacts.disks import fill
 
 from steep.artifacts.files import (
+    allocate,
     atomic_writer,
     full_disk_stops,
     hash_file,
@@ -22,7 +24,7 @@ from steep.artifacts.files import (
     make_directory,
     write_atomic,
 )
-from steep.spec.errors import OutOfSpace
+from steep.spec.errors import InvalidModel, OutOfSpace
 
 
 def test_a_file_appears_with_its_directories(tmp_path: Path) -> None:
@@ -96,6 +98,32 @@ def test_only_a_lack_of_room_pauses_a_run(number: int) -> None:
         raise OSError(number, "full")
     with pytest.raises(PermissionError), full_disk_stops(Path("place")):
         raise PermissionError(errno.EACCES, "no")
+
+
+def test_a_library_in_rust_that_has_no_room_pauses_a_run_too(small_disk: Path) -> None:
+    from safetensors.numpy import save_file
+
+    with pytest.raises(OutOfSpace), full_disk_stops(small_disk):
+        save_file({"weights": np.zeros(10**6, np.uint8)}, small_disk / "model.safetensors")
+    with pytest.raises(RuntimeError), full_disk_stops(Path("place")):
+        raise RuntimeError("No such file or directory (os error 2)")
+    with pytest.raises(InvalidModel), full_disk_stops(Path("place")):
+        raise InvalidModel("said: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize("can_reserve", [True, False])
+def test_room_is_taken_before_a_file_is_mapped(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, can_reserve: bool
+) -> None:
+    if not can_reserve:
+        monkeypatch.delattr(os, "posix_fallocate")
+    file = small_disk / "file"
+    allocate(file, 100_000)
+    assert file.read_bytes() == bytes(100_000)
+    assert file.stat().st_blocks * 512 >= 100_000
+    with pytest.raises(OutOfSpace):
+        allocate(small_disk / "another", 10**6)
+    assert list(small_disk.iterdir()) == [file]
 
 
 def test_a_directory_is_made_once_and_never_over_a_file(tmp_path: Path) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.artifacts.disks import small_disk
 
 from steep.corpus.dedup import (
     NUM_BINS,
@@ -20,6 +24,8 @@ from steep.corpus.dedup import (
     signatures,
 )
 from steep.corpus.words import word_hashes
+
+__all__ = ["small_disk"]
 
 
 def words(count: int, seed: int) -> list[str]:
@@ -141,3 +147,29 @@ def test_clusters_are_the_same_whatever_the_order_of_joins():
         for one, other in shuffled:
             clusters.join(one, other)
         assert clusters.roots().tolist() == [0, 1, 1, 1, 4, 1, 6, 6, 8, 0]
+
+
+def test_signatures_that_do_not_fit_on_the_disk_end_in_an_error_and_not_in_a_signal(small_disk: Path) -> None:
+    comparing = """
+import sys
+from pathlib import Path
+import numpy as np
+from steep.corpus.copies import _near
+from steep.corpus.dedup import NUM_BINS, Clusters
+from steep.spec.errors import OutOfSpace
+
+class Part:
+    def marks(self, *names):
+        return {"signature": np.ones((2000, NUM_BINS), np.uint32)}
+
+documents = np.arange(2000)
+try:
+    _near([Part()], documents, Clusters(2000), 0.8, documents, Path(sys.argv[1]) / "work", print)
+except OutOfSpace as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", comparing, small_disk], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "signatures.bin: the disk is full" in done.stdout

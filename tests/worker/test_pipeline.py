@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tests.worker.conftest import MakeContext, Recorder
 
-from steep.spec.errors import DamagedArtifact, Stopped
+from steep.spec.errors import EXIT_STOPPED, DamagedArtifact, OutOfSpace, Stopped
 from steep.spec.stages import ORDER, Stage
 from steep.worker import pipeline
 from steep.worker.context import Context
@@ -171,6 +173,19 @@ def test_a_stage_that_fails_or_is_stopped_is_reported_and_runs_again(
     works[Stage.TRAIN].meanwhile = lambda: None
     run_job(context)
     assert (result(context), runs(works)) == (64, [1, 1, 2, 1, 1, 1])
+
+
+def test_a_full_disk_pauses_the_run_whatever_was_being_written(context: Context, works: Works, heard: Recorder) -> None:
+    def fail() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    works[Stage.SELECT].meanwhile = fail
+    with pytest.raises(OutOfSpace, match="the disk is full") as full:
+        run_job(context)
+    assert (full.value.exit_code, heard.stages[-1].event) == (EXIT_STOPPED, "stopped")
+    works[Stage.SELECT].meanwhile = lambda: None
+    run_job(context)
+    assert result(context) == 64
 
 
 def test_a_request_to_stop_is_heard_between_stages(works: Works, make_context: MakeContext, heard: Recorder) -> None:

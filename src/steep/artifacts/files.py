@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,25 +13,36 @@ from typing import IO, Any
 
 from blake3 import blake3
 
-from steep.spec.errors import OutOfSpace
+from steep.spec.errors import OutOfSpace, SteepError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_ROOM_IN_RUST = re.compile(rf"\(os error ({'|'.join(map(str, _NO_ROOM))})\)")
 _CANNOT = (errno.EINVAL, errno.ENOTSUP)
+_ZEROS = bytes(1 << 20)
 
 
 @contextmanager
 def full_disk_stops(where: Path) -> Iterator[None]:
-    """Turn the system's "no space" into the error that pauses a run."""
+    """Turn the system's "no space" into the error that pauses a run, that of libraries in Rust too."""
     try:
         yield
-    except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise OutOfSpace(
-                "the disk is full; everything committed before is safe",
-                where=str(where),
-                cure="Free some space and run the same command again; it goes on where it was.",
-            ) from error
+    except SteepError:
         raise
+    except Exception as error:
+        if not _says_no_room(error):
+            raise
+        raise OutOfSpace(
+            "the disk is full; everything committed before is safe",
+            where=str(where),
+            cure="Free some space and run the same command again; it goes on where it was.",
+        ) from error
+
+
+def _says_no_room(error: Exception) -> bool:
+    """safetensors and its like raise errors of their own, in which the system's stands only as text."""
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return True
+    return _NO_ROOM_IN_RUST.search(str(error)) is not None
 
 
 @contextmanager
@@ -55,6 +67,36 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` to `path`, whole and durable, or not at all."""
     with atomic_writer(path) as stream:
         stream.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def allocate(path: Path, size_bytes: int) -> None:
+    """Make a file of so many zeros that are on the disk already: what is mapped and has no room ends the process (SIGBUS).
+
+    Raises:
+        OutOfSpace: it does not fit; nothing is left of it.
+    """
+    with full_disk_stops(path):
+        try:
+            with open(path, "wb") as stream:
+                if not _reserve(stream.fileno(), size_bytes):
+                    for start in range(0, size_bytes, len(_ZEROS)):
+                        stream.write(_ZEROS[: size_bytes - start])
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+
+
+def _reserve(descriptor: int, size_bytes: int) -> bool:
+    """Ask the system for the room; whether it can do so at all."""
+    if not (size_bytes and hasattr(os, "posix_fallocate")):
+        return False
+    try:
+        os.posix_fallocate(descriptor, 0, size_bytes)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+        return False
+    return True
 
 
 def make_directory(directory: Path) -> None:

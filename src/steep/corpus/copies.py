@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from steep.artifacts.files import full_disk_stops
+from steep.artifacts.files import allocate
 from steep.corpus.dedup import (
     NUM_BINS,
     Clusters,
@@ -135,15 +135,14 @@ def _near(
     files = [work / "signatures.bin", work / "bands.bin"]
     if not len(documents):
         return documents
-    with full_disk_stops(work):
-        signature: Any = np.memmap(files[0], dtype=np.uint32, mode="w+", shape=(len(sizes), NUM_BINS))
-        bands: Any = np.memmap(files[1], dtype=np.uint64, mode="w+", shape=(num_bands, len(sizes)))
-        start = 0
-        for part in parts:
-            found = part.marks("signature")["signature"]
-            signature[start : start + len(found)] = found
-            bands[:, start : start + len(found)] = band_hashes(found, threshold).T
-            start += len(found)
+    signature: Any = _mapped(files[0], np.uint32, (len(sizes), NUM_BINS))
+    bands: Any = _mapped(files[1], np.uint64, (num_bands, len(sizes)))
+    start = 0
+    for part in parts:
+        found = part.marks("signature")["signature"]
+        signature[start : start + len(found)] = found
+        bands[:, start : start + len(found)] = band_hashes(found, threshold).T
+        start += len(found)
     for number in range(num_bands):
         progress("bands of documents compared", number, num_bands)
         join_alike(clusters, bands[number, documents], documents, signature, threshold)
@@ -153,6 +152,12 @@ def _near(
     for file in files:
         file.unlink()
     return dropped
+
+
+def _mapped(file: Path, dtype: Any, shape: tuple[int, int]) -> Any:
+    """An array of zeros in a file that has all of its room."""
+    allocate(file, np.dtype(dtype).itemsize * shape[0] * shape[1])
+    return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
 
 
 def _all_near_copies(

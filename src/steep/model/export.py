@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
@@ -132,17 +131,12 @@ def _refuse_other_content(out: Path) -> None:
 
 def _write_weights(model: PreTrainedModel, dtype: torch.dtype, out: Path) -> None:
     """Safetensors in shards, a config and a generation config, as the library writes them."""
-    from safetensors import SafetensorError
     from transformers import GenerationConfig
 
     generation, model.generation_config = model.generation_config, GenerationConfig()  # saving refuses some bases' own
     try:
         with quiet():
             model.save_pretrained(out, state_dict=_in_type(model.state_dict(), dtype), max_shard_size=MAX_SHARD_SIZE)
-    except SafetensorError as error:
-        if "os error 28" in str(error):
-            raise OSError(errno.ENOSPC, str(error), str(out)) from error
-        raise
     finally:
         model.generation_config = generation
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steep.artifacts.checkpoints import CheckpointCatalog
+from steep.artifacts.files import full_disk_stops
 from steep.artifacts.rundir import RunDirectory
 from steep.spec.errors import InvalidInput
 from steep.spec.job import Source
@@ -24,12 +25,14 @@ def act(action: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         InvalidInput: there is no such action, or what it is to work on is wrong.
+        OutOfSpace: the disk is full.
     """
     if action not in ACTIONS:
         raise InvalidInput(
             f"there is no action {action!r}", where="--action", cure=f"Choose among {', '.join(ACTIONS)}."
         )
-    return ACTIONS[action](**arguments)
+    with full_disk_stops(Path(arguments.get("out") or arguments.get("run") or Path.cwd())):
+        return ACTIONS[action](**arguments)
 
 
 def score(model: str, text: list[str], max_tokens: int, trust_remote_code: bool = False) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from steep.artifacts.files import full_disk_stops
 from steep.artifacts.later import LaterEvaluation, Scores, let_go, read_scores, write_scores
 from steep.spec.errors import InvalidInput, Stopped
 from steep.spec.job import Source
@@ -30,7 +31,8 @@ def evaluate_later(context: Context, order: LaterEvaluation) -> None:
     if read_scores(context.run) is None:
         started = time.monotonic()
         context.observer.stage(StageReport(stage=Stage.EVALUATE, event="started"))
-        write_scores(context.run, _measure(context, order.step))
+        with full_disk_stops(context.run.path):
+            write_scores(context.run, _measure(context, order.step))
         seconds = time.monotonic() - started
         context.observer.stage(StageReport(stage=Stage.EVALUATE, event="completed", seconds=seconds))
     let_go(context.run)

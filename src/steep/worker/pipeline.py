@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from typing import Any, Literal, Protocol
 
-from steep.artifacts.files import hash_text
+from steep.artifacts.files import full_disk_stops, hash_text
 from steep.spec.errors import OutOfSpace, Stopped
 from steep.spec.reports import StageReport
 from steep.spec.stages import ORDER, Stage
@@ -71,7 +71,8 @@ def run_stage(context: Context, stage: Stage, work: StageWork) -> None:
     context.observer.stage(StageReport(stage=stage, event="started"))
     started = time.monotonic()
     try:
-        outputs = work.work(context)
+        with full_disk_stops(context.run.path):  # what libraries write fills it too
+            outputs = work.work(context)
     except BaseException as error:
         seconds = time.monotonic() - started
         event: Literal["stopped", "failed"] = "stopped" if isinstance(error, Stopped) else "failed"
