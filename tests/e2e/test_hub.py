@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.artifacts.hubs import HubCache, hub
+from tests.artifacts.hubs import COMMIT, HubCache, hub
 from tests.e2e.conftest import Steep, reports
 
 __all__ = ["hub"]
@@ -35,3 +35,15 @@ def test_what_a_hub_base_says_of_itself_is_read(base: Path, steep: Steep, make_j
     assert done.returncode == 0, done.stdout + done.stderr + (run / "worker.log").read_text()
     assert "instruct_base" in {report.get("code") for report in reports(run)}
     assert "apache-2.0" in (run / "export" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_run_goes_on_with_the_base_that_it_began_with(
+    base: Path, hub: HubCache, steep: Steep, make_job: MakeJob, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert steep("run", make_job(base="org/tiny", **SMALL), "--dir", run).returncode == 0
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next" / "config.json").write_text("{}")  # no model that anything could be made of
+    hub.put("org/tiny", tmp_path / "next", commit=COMMIT[::-1])
+    done = steep("run", make_job(base="org/tiny", **SMALL, seed=18), "--dir", run)
+    assert done.returncode == 0, done.stdout + done.stderr + (run / "worker.log").read_text()

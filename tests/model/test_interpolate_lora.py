@@ -117,9 +117,10 @@ def test_peft_loads_the_adapter_that_is_written(family: str, tmp_path: Path) -> 
     from peft import PeftModel
 
     model, base = trained(family, Lora(rank=3, alpha=5.0))
-    write_adapter(base, adapters(model), Lora(rank=3, alpha=5.0), tmp_path / "adapter", base_name="org/base")
+    write_adapter(base, adapters(model), Lora(rank=3, alpha=5.0), tmp_path / "adapter", base_name="org/base@v1")
     loaded = PeftModel.from_pretrained(make(family), tmp_path / "adapter")
     assert loaded.peft_config["default"].base_model_name_or_path == "org/base"
+    assert loaded.peft_config["default"].revision == "v1"
     assert nats(loaded.base_model.model) == pytest.approx(nats(model), rel=1e-6)
     merged = loaded.merge_and_unload()
     ours = merge_weights(base, adapters(model), Lora(rank=3, alpha=5.0))

@@ -8,7 +8,8 @@ RUN/
   fence                  which attempts of a service may write here, see artifacts/fence.py
   stages/<stage>.json    a stage's completion: fingerprint of its inputs, and its outputs
   dataset/               token datasets, see corpus/prepare.py
-  base/                  assess: scores of the base, replay sampled from it; the base itself if from scratch
+  base/                  assess: scores of the base, replay sampled from it; the base itself if from scratch;
+                         the commits that names of the hub mean here, see artifacts/commits.py
   guard.json             what the guard against forgetting did, see artifacts/guard.py
   checkpoints/           step-00000100/ ... , committed by manifest
   evaluation/            scores of each checkpoint

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from steep.artifacts.files import atomic_writer, write_atomic
+from steep.artifacts.hub import split_revision
 from steep.spec.errors import InvalidInput, InvalidModel
 from steep.spec.extras import install_extra
 from steep.spec.job import Lora
@@ -103,10 +104,11 @@ def write_adapter(
     Args:
         base, weights, lora: as for `merge_weights`.
         out: directory, made where it is not there.
-        base_name: directory or hub id of the base, for the adapter's config.
+        base_name: directory or hub id `org/name[@revision]` of the base, for the adapter's config.
     """
     from safetensors.torch import save
 
+    name, revision = split_revision(base_name)
     layers = adapted_layers(weights)
     tensors = {
         f"base_model.model.{layer}.{part}.weight": weights[f"{layer}.{part}.default.weight"].float().contiguous()
@@ -116,7 +118,8 @@ def write_adapter(
     config: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base_name,
+        "base_model_name_or_path": name,
+        "revision": revision,
         "r": lora.rank,
         "lora_alpha": alpha_of(lora),
         "lora_dropout": lora.dropout,

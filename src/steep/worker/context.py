@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steep.artifacts.commits import read_commits
 from steep.artifacts.files import hash_text
 from steep.artifacts.guard import GuardRecord
 from steep.artifacts.rundir import RunDirectory
@@ -54,7 +55,7 @@ class Context:
     @property
     def base(self) -> str:
         """Directory or hub id of the base model; one made from scratch lies in the run directory."""
-        return self.spec.base.model or str(self.run.base / "model")
+        return self._at_commit(self.spec.base.model) if self.spec.base.model else str(self.run.base / "model")
 
     @cached_property
     def base_directory(self) -> Path:
@@ -69,13 +70,20 @@ class Context:
         scratch = self.spec.base.from_scratch
         if scratch is None:
             return self.base
-        return scratch.tokenizer or str(self.run.base / "tokenizer")
+        return self._at_commit(scratch.tokenizer) if scratch.tokenizer else str(self.run.base / "tokenizer")
+
+    def _at_commit(self, model: str) -> str:
+        """A name of the job with the commit of the hub that it means in this run, once that is settled."""
+        known = read_commits(self.run.base).get(model)
+        return model if known is None else known.name(model)
 
     @property
     def base_fingerprint(self) -> str:
-        """Changes when the base's files change: names, sizes and times of a directory, or the hub id."""
+        """Changes when the base's files change: names, sizes and times of a directory, or the commit of a hub id."""
         if self.spec.base.from_scratch is not None:
             return hash_text(self.spec.base.model_dump_json(), str(self.spec.seed))
+        if (known := read_commits(self.run.base).get(str(self.spec.base.model))) is not None:
+            return known.fingerprint
         directory = Path(self.base)
         if not directory.is_dir():
             return hash_text(self.base)

@@ -12,6 +12,7 @@ from steep.spec.errors import OutOfSpace, Stopped
 from steep.spec.reports import StageReport
 from steep.spec.stages import ORDER, Stage
 from steep.worker.context import Context
+from steep.worker.hubnames import settle_commits
 
 
 class StageWork(Protocol):
@@ -49,6 +50,7 @@ def run_job(context: Context, *, until: Stage | None = None) -> None:
         SteepError: anything else that a user must know.
     """
     works = stage_works()
+    settle_commits(context)
     for stage in ORDER:
         if reason := context.should_stop():
             raise Stopped(f"stopped before {stage}: {reason}", cure="Run the same command to go on.")
