@@ -22,12 +22,12 @@ def strings(texts: Sequence[str]) -> Any:
     return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))
 
 
-def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write arrays under their names."""
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, str] | None = None) -> None:
+    """Write arrays under their names, and beside them some facts."""
     from safetensors.numpy import save
 
     with atomic_writer(path) as stream:
-        stream.write(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+        stream.write(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, dict(facts or {})))
 
 
 def read_arrays(path: Path, *names: str) -> dict[str, npt.NDArray[Any]]:
@@ -36,3 +36,11 @@ def read_arrays(path: Path, *names: str) -> dict[str, npt.NDArray[Any]]:
 
     with safe_open(path, framework="numpy") as stored:
         return {name: stored.get_tensor(name) for name in names}
+
+
+def read_facts(path: Path) -> dict[str, str]:
+    """The facts that stand beside the arrays in a file."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as stored:
+        return dict(stored.metadata() or {})

@@ -2,7 +2,7 @@
 
 WORK/<unit>/
   texts-00000.arrow          id, origin, text of what was kept; in batches of about a megabyte, compressed
-  marks-00000.npz      see `Marks`
+  marks-00000.safetensors    see `Marks`; written last: the part is whole; and what it was made of
   drops-00000.arrow          what was dropped, if anything
   unit.json                  written last: the unit is complete
 """
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from steep.artifacts.files import atomic_writer
-from steep.corpus.columns import read_arrays, strings, write_arrays
+from steep.corpus.columns import read_arrays, read_facts, strings, write_arrays
 from steep.corpus.decontaminate import RUN_WORDS, sample_runs
 from steep.corpus.dedup import Signatures, content_hashes, signatures
 from steep.corpus.document import Document, Drop, text_bytes
@@ -99,22 +99,36 @@ class Part:
     number: int
 
     def write(
-        self, kept: Sequence[Document], read_bytes: Sequence[int], drops: Sequence[Drop], *, near: bool, runs: bool
+        self,
+        kept: Sequence[Document],
+        read_bytes: Sequence[int],
+        drops: Sequence[Drop],
+        *,
+        made_of: str,
+        near: bool,
+        runs: bool,
     ) -> None:
-        """Write it: what was kept of one batch of documents, with sizes before cleaning, and what was dropped."""
+        """Write it: what was kept of one batch of documents, with sizes before cleaning, and what was dropped.
+
+        Args:
+            kept, read_bytes, drops: of the batch.
+            made_of: fingerprint of the batch. What was made of another one is replaced.
+            near, runs: see `Marks.of`.
+        """
+        for stem, suffix in (("marks", "safetensors"), ("drops", "arrow")):
+            self._path(stem, suffix).unlink(missing_ok=True)
         texts = [document.text for document in kept]
         marks = Marks.of(texts, read_bytes, near=near, runs=runs)
         if drops:
             write_drops(self._path("drops", "arrow"), drops)
         self._write_texts(kept, texts, marks.text_bytes)
-        write_arrays(
-            self._path("marks", "safetensors"), {each.name: getattr(marks, each.name) for each in fields(marks)}
-        )
+        arrays = {each.name: getattr(marks, each.name) for each in fields(marks)}
+        write_arrays(self._path("marks", "safetensors"), arrays, {"made_of": made_of})
 
-    @property
-    def exists(self) -> bool:
-        """Whether it is whole."""
-        return self._path("marks", "safetensors").exists()
+    def is_made_of(self, fingerprint: str) -> bool:
+        """Whether it is whole, and was made of the batch with this fingerprint."""
+        path = self._path("marks", "safetensors")
+        return path.exists() and read_facts(path).get("made_of") == fingerprint
 
     def marks(self, *names: str) -> dict[str, npt.NDArray[Any]]:
         """Some of its marks, by name."""

@@ -110,7 +110,7 @@ def read_units(units: Sequence[Unit], workers: Workers, progress: Progress) -> N
 
 
 def read_unit(unit: Unit) -> UnitRecord:
-    """Read, clean and write one unit. Parts that are there already, from a reading that was interrupted, are kept."""
+    """Read, clean and write one unit. Parts of the same documents, from a reading that was interrupted, are kept."""
     batches = _Batches(unit)
     for batch in batches:
         write_batch(batch)
@@ -133,10 +133,22 @@ class Batch:
     steps: Steps
     items: list[Document | Drop]
 
+    @property
+    def fingerprint(self) -> str:
+        """Of what was read. A file that took too long once may not the next time, and then all behind it shifts."""
+        return hash_text(*map(_fact, self.items))
+
+
+def _fact(item: Document | Drop) -> str:
+    if isinstance(item, Drop):
+        return f"{item.id} {item.reason} {item.text_bytes}"
+    return f"{item.id} {text_bytes(item.text)}"
+
 
 def write_batch(batch: Batch) -> None:
-    """Clean a batch and write it as a part."""
-    if batch.part.exists:
+    """Clean a batch and write it as a part, unless that was done already."""
+    made_of = batch.fingerprint
+    if batch.part.is_made_of(made_of):
         return
     kept: list[Document] = []
     read_bytes: list[int] = []
@@ -148,7 +160,8 @@ def write_batch(batch: Batch) -> None:
         else:
             kept.append(found)
             read_bytes.append(text_bytes(item.text) if isinstance(item, Document) else 0)
-    batch.part.write(kept, read_bytes, drops, near=batch.steps.near, runs=batch.steps.runs)
+    steps = batch.steps
+    batch.part.write(kept, read_bytes, drops, made_of=made_of, near=steps.near, runs=steps.runs)
 
 
 class _Batches:
