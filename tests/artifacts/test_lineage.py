@@ -16,6 +16,7 @@ from tests.artifacts.disks import fill
 from steep.artifacts import lineage as lineage_module
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.lineage import Lineage, branch, rollback, set_aside, share, steps_set_aside, tree
+from steep.artifacts.manifest import CheckpointManifest
 from steep.artifacts.rundir import RunDirectory
 from steep.spec.errors import DamagedArtifact, InvalidInput, OutOfSpace, RunBusy
 from steep.spec.stages import ORDER, Stage
@@ -365,6 +366,46 @@ def test_a_damaged_or_absent_checkpoint_is_not_branched(make_run: MakeRun, tmp_p
     with pytest.raises(InvalidInput, match="no checkpoint of step 7"):
         branch(run, 7, tmp_path / "new", spec_of("new"))
     assert not (tmp_path / "new").exists()
+    assert catalog_of(run).branches(2) == (), "what was refused protects nothing"
+
+
+def test_a_checkpoint_is_protected_before_it_is_read(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    verify = CheckpointCatalog.verify
+
+    def reading(catalog: CheckpointCatalog, step: int) -> CheckpointManifest:
+        manifest = verify(catalog, step)
+        with pytest.raises(InvalidInput, match="descends from checkpoint 2"):
+            catalog_of(run).delete(2)
+        return manifest
+
+    monkeypatch.setattr(CheckpointCatalog, "verify", reading)
+    assert marks(branch(run, 2, tmp_path / "new", spec_of("new")).checkpoints) == [(2, "old")]
+
+
+@pytest.mark.parametrize("moment", ["verify", "share"])
+def test_a_checkpoint_that_is_deleted_meanwhile_is_no_damage(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Whoever deletes it may have looked for branches just before."""
+    run = make_run()
+    gone = catalog_of(run).path(2)
+    verify = CheckpointCatalog.verify
+
+    def reading(catalog: CheckpointCatalog, step: int) -> CheckpointManifest:
+        if moment == "share":
+            manifest = verify(catalog, step)
+        shutil.rmtree(gone)
+        if moment == "verify":
+            raise DamagedArtifact("is missing", where=str(gone / "weights"))
+        return manifest
+
+    monkeypatch.setattr(CheckpointCatalog, "verify", reading)
+    with pytest.raises(InvalidInput, match="checkpoint 2 has just been deleted"):
+        branch(run, 2, tmp_path / "new", spec_of("new"))
+    assert [path for path in tmp_path.iterdir() if "new" in path.name] == []
 
 
 def test_a_branch_to_another_disk_is_a_copy(make_run: MakeRun, small_disk: Path) -> None:

@@ -105,7 +105,7 @@ def branch(run: RunDirectory, step: int, new_run: Path, spec: JobSpec) -> RunDir
     It appears whole or not at all. The run may be worked on meanwhile; the checkpoint is protected from the beginning.
 
     Raises:
-        InvalidInput: `new_run` exists, the step does not, or the spec changes the base or the method.
+        InvalidInput: `new_run` exists, the step does not or was deleted meanwhile, or the spec changes the base or the method.
         DamagedArtifact: the checkpoint's bytes are wrong.
     """
     _refuse_other_weights(run.spec(), spec)
@@ -113,29 +113,46 @@ def branch(run: RunDirectory, step: int, new_run: Path, spec: JobSpec) -> RunDir
     if new_run.exists() and (not new_run.is_dir() or any(new_run.iterdir())):
         raise InvalidInput("exists already", where=str(new_run), cure="Give the branch another --name or --dir.")
     catalog = CheckpointCatalog(run.checkpoints)
-    manifest = catalog.verify(step)
+    catalog.get(step)
     staging = new_run.with_name(f".{new_run.name}.branching")
     with full_disk_stops(staging):
         shutil.rmtree(staging, ignore_errors=True)
-        make_directory(staging)
-        catalog.record_branch(step, staging)
-        target = RunDirectory(staging)
-        share(catalog.path(step), target.checkpoints / catalog.path(step).name)
-        for name in _SHARED:
-            if (run.path / name).exists():
-                share(run.path / name, staging / name)
-        if (run.path / "recipe.json").exists():
-            share(run.path / "recipe.json", staging / TRUNK)
-        target.write_spec(spec)
-        origin = Origin(run=str(run.path), step=step, tokens_seen=manifest.tokens_seen, identity=manifest.identity)
-        Lineage(origin=origin).write(staging)
-        GuardRecord.read(run.path).until(step).write(staging)
-        catalog.record_branch(step, new_run)
-        if new_run.exists():
-            new_run.rmdir()
-        staging.rename(new_run)
+        try:
+            make_directory(staging)
+            catalog.record_branch(step, staging)  # before it is read: a worker may be deleting what nobody needs
+            _fill(RunDirectory(staging), run, step, spec)
+            catalog.record_branch(step, new_run)
+            if new_run.exists():
+                new_run.rmdir()
+            staging.rename(new_run)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)  # else it would protect the checkpoint for ever
+            raise
         sync_directory(new_run.parent)
     return RunDirectory(new_run)
+
+
+def _fill(target: RunDirectory, run: RunDirectory, step: int, spec: JobSpec) -> None:
+    """All that a branch begins with."""
+    catalog = CheckpointCatalog(run.checkpoints)
+    try:
+        manifest = catalog.verify(step)
+        share(catalog.path(step), target.checkpoints / catalog.path(step).name)
+    except (DamagedArtifact, FileNotFoundError) as error:
+        if catalog.path(step).is_dir():
+            raise
+        raise InvalidInput(
+            f"checkpoint {step} has just been deleted", where=str(run.checkpoints), cure="Choose another one."
+        ) from error
+    for name in _SHARED:
+        if (run.path / name).exists():
+            share(run.path / name, target.path / name)
+    if (run.path / "recipe.json").exists():
+        share(run.path / "recipe.json", target.path / TRUNK)
+    target.write_spec(spec)
+    origin = Origin(run=str(run.path), step=step, tokens_seen=manifest.tokens_seen, identity=manifest.identity)
+    Lineage(origin=origin).write(target.path)
+    GuardRecord.read(run.path).until(step).write(target.path)
 
 
 def share(source: Path, target: Path) -> None:
