@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 from cryptography.fernet import Fernet
 from tests.artifacts.disks import fill, small_disk
 from tests.contract.backends import REPOSITORY
 from tests.contract.databases import postgresql_databases, sqlite_databases, why_no_postgresql
 from tests.contract.local_backend import COLD, lose_contact
+from tests.server.placing import PATIENT, SOON, Place, begin_without_handle, is_gone
 from tests.server.serving import Serving, serving, wait_for
 
-from steep.compute.contract import Device, Order
+from steep.compute.contract import Order
 from steep.compute.local.backend import LocalBackend
-from steep.compute.local.records import AttemptRecords, Handle
 from steep.server.bell import Bell
-from steep.server.failure import FailurePolicy
 from steep.server.loops.limits import LimitsLoop
 from steep.server.loops.loop import Loop
 from steep.server.loops.scheduler import Scheduler
 from steep.server.secretbox import SecretBox
 from steep.server.settings import Patience
-from steep.server.store.attempts import Begun
 from steep.server.store.ids import new_id
 from steep.spec.api.attempts import ReportsRequest
-from steep.spec.api.jobs import JobChange, JobDetail
+from steep.spec.api.jobs import JobChange
 from steep.spec.errors import OutOfSpace
 from steep.spec.events import EventKind
 from steep.spec.job import JobSpec
@@ -41,9 +36,6 @@ from steep.spec.service import Limits
 from steep.spec.states import Reason, State
 
 __all__ = ["small_disk"]
-
-PATIENT = Patience(lease=60.0, unreachable=60.0, loop=1.0, look=0.1)
-SOON = FailurePolicy(first_delay_seconds=0.2)
 
 
 @pytest.fixture(autouse=True)
@@ -55,53 +47,6 @@ def _workers_find_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 def backend(tmp_path: Path) -> Iterator[LocalBackend]:
     with LocalBackend(tmp_path, cpu_slots=1, warm=False, program=COLD) as backend:
         yield backend
-
-
-class Place:
-    """A server, and jobs whose workers behave as they are told."""
-
-    def __init__(self, house: Serving) -> None:
-        self.service = house.service
-        self.store = house.service.store
-
-    def submit(self, behaviour: str, *, service: dict[str, Any] | None = None, **settings: Any) -> str:
-        job_id = new_id("job")
-        run = self.service.run(job_id)
-        run.path.mkdir(parents=True)
-        run.job_file.write_text(json.dumps({"behaviour": behaviour, **settings}))
-        values = {"name": behaviour, "base": "org/x", "corpus": {"sources": ["hf://org/x"]}, "service": service or {}}
-        self.store.jobs.submit(JobSpec.model_validate(values), time.time(), job_id=job_id)
-        self.service.bell.ring()
-        return job_id
-
-    def job(self, job_id: str) -> JobDetail:
-        return self.store.jobs.detail(job_id, time.time())
-
-    def wait(self, job_id: str, state: State, reason: Reason | None = None, seconds: float = 20.0) -> JobDetail:
-        def there() -> bool:
-            standing = self.job(job_id).standing
-            return standing.state is state and reason in (None, standing.reason)
-
-        wait_for(there, seconds)
-        return self.job(job_id)
-
-    def kinds(self, job_id: str) -> list[EventKind]:
-        return [event.kind for event in self.store.events.after(job_id=job_id)]
-
-    def process(self, job_id: str, attempt: int = 1) -> psutil.Process:
-        """The worker's, which must have begun."""
-        records = AttemptRecords(Handle(job_id, attempt, self.service.run(job_id).path))
-        wait_for(records.started, 20)
-        started = records.started()
-        assert started is not None
-        return psutil.Process(started.worker.pid)
-
-    def is_said(self, job_id: str, word: str) -> bool:
-        return word in self.service.run(job_id).path.joinpath("worker.out").read_text()
-
-
-def is_gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def test_an_attempt_that_was_begun_and_never_submitted_is(tmp_path: Path, backend: LocalBackend) -> None:
@@ -131,13 +76,6 @@ def test_an_attempt_that_was_submitted_unseen_is_not_started_twice(tmp_path: Pat
         place.service.bell.ring()
         assert place.wait(job, State.CANCELLED).attempts == 1
         assert place.is_said(job, "saved")
-
-
-def begin_without_handle(place: Place, backend: LocalBackend, kind: str) -> tuple[str, Begun, list[Device]]:
-    """A job's first attempt, with all devices, as a server leaves it that dies before it submits or writes down the handle."""
-    job = place.submit(kind)
-    devices = [state.device for state in backend.capacity().devices]
-    return job, place.store.attempts.begin(job, "local", devices, time.time(), lease_seconds=60), devices
 
 
 def test_a_worker_that_was_heard_of_keeps_its_token_when_its_handle_was_never_written_down(

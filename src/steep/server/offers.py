@@ -17,7 +17,7 @@ def offered_devices(backends: Mapping[str, Backend]) -> Iterator[tuple[Device, O
     for name, backend in backends.items():
         try:
             capacity = backend.capacity()
-        except SteepError as error:
+        except (SteepError, OSError) as error:
             log.warning("The devices of %s cannot be read now: %s", name, error)
             continue
         for state in capacity.devices:

@@ -39,6 +39,9 @@ from steep.spec.states import Reason
 
 log = logging.getLogger(__name__)
 
+PUT_OFF_SECONDS = 5.0
+"""How long a job waits that the server's disk keeps from beginning. The devices go to others meanwhile."""
+
 Offered = Mapping[tuple[str, str], tuple[Device, OfferedDevice]]
 
 
@@ -65,7 +68,12 @@ class Scheduler:
 
     def _carry_out(self, decisions: Decisions, offered: Offered) -> None:
         for placement in decisions.placements:
-            self._start(placement, [offered[placement.backend, name][0] for name in placement.devices])
+            try:
+                self._start(placement, [offered[placement.backend, name][0] for name in placement.devices])
+            except ServerUnavailable:
+                raise
+            except (SteepError, OSError) as error:  # one job's trouble keeps no other from beginning
+                log.warning("%s could not be started now: %s", placement.job_id, error)
         for preemption in decisions.preemptions:
             try:
                 self._store.jobs.request_stop(
@@ -101,8 +109,10 @@ class Scheduler:
             service.bell.ring()
         except (InvalidInput, DamagedArtifact) as error:
             self._refuse(job_id, error)
-        except OutOfSpace as error:
+        except (OutOfSpace, OSError) as error:
             log.warning("%s is not begun now: %s", job_id, error)
+            detail = f"cannot be begun now: {error}"
+            self._store.jobs.put_off(job_id, detail, service.now(), delay_seconds=PUT_OFF_SECONDS)
         else:
             (service.run(job_id).path / "error.json").unlink(missing_ok=True)  # an earlier attempt's last word
             with service.traces.span("submit", {JOB: job_id, ATTEMPT: begun.number}, {}):
@@ -147,6 +157,9 @@ class Scheduler:
         except SteepError as error:
             self._give_up(job_id, number, error)
             return
+        except OSError as error:  # of what nobody knows how far it came: it is mended, and not ended
+            log.warning("%s/%d may not have been submitted: %s", job_id, number, error)
+            return
         try:
             self._store.attempts.provisioned(job_id, number, handle, service.now())
         except Conflict as late:
@@ -178,7 +191,7 @@ class Scheduler:
                     self._find(attempt, is_fenced=attempt.revoked_at is not None)
             except ServerUnavailable:
                 raise
-            except SteepError as error:
+            except (SteepError, OSError) as error:
                 log.warning("%s/%d cannot be mended now: %s", attempt.job_id, attempt.number, error)
 
     def _submit_again(self, attempt: Living) -> None:

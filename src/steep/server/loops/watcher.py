@@ -49,7 +49,7 @@ class Watcher:
                 continue
             try:
                 self._look(attempt, attempt.handle, backend)
-            except SteepError as error:
+            except (SteepError, OSError) as error:  # one run's disk keeps nobody from looking at the others
                 log.warning("%s/%d: %s", attempt.job_id, attempt.number, error)
         alive = {(each.job_id, each.number) for each in living}
         self._asked = {each for each in self._asked if each[:2] in alive}

@@ -178,6 +178,17 @@ class Jobs:
             transaction.emit(job, EventKind.RELEASED, detail)
             return standing
 
+    def put_off(self, job_id: str, detail: str, now: float, *, delay_seconds: float) -> None:
+        """Have a waiting job wait for a while, and say why. One that does not wait any more stays as it is."""
+        with self._database.write(now) as transaction:
+            job = lock_job(transaction, job_id)
+            standing = standing_of(job)
+            if standing.state is not State.QUEUED or standing.is_paused:
+                return
+            move_job(transaction, job, State.QUEUED, Reason.BACKING_OFF, detail, not_before=now + delay_seconds)
+            if standing.reason is not Reason.BACKING_OFF:
+                transaction.emit(job, EventKind.QUEUED, detail, data={"reason": str(Reason.BACKING_OFF)})
+
     def request_stop(self, job_id: str, reason: Reason, detail: str, now: float) -> Standing:
         """Ask a job to stop. Its worker learns of it with the answer to its next report, and saves a checkpoint first.
 

@@ -1,0 +1,113 @@
+"""What goes wrong with one job or attempt, at its disk or its backend, and what the loops make of it for this one and for others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.contract.backends import REPOSITORY
+from tests.contract.local_backend import COLD
+from tests.server.placing import PATIENT, Place, begin_without_handle
+from tests.server.serving import serving, wait_for
+
+from steep.compute.contract import Order, WorkerStatus
+from steep.compute.local.backend import LocalBackend
+from steep.server.loops.scheduler import Scheduler
+from steep.server.loops.watcher import Watcher
+from steep.spec.states import Reason, State
+
+
+@pytest.fixture(autouse=True)
+def _workers_find_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+
+
+class Troubled(LocalBackend):
+    """It meets what it is told to, for one job."""
+
+    job = ""
+    error: Exception | None = None
+
+    def submit(self, order: Order) -> str:
+        if self.error is not None and order.job_id == self.job:
+            raise self.error
+        return super().submit(order)
+
+    def status(self, handle: str) -> WorkerStatus:
+        if self.error is not None and handle.startswith(self.job):
+            raise self.error
+        return super().status(handle)
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Iterator[Troubled]:
+    with Troubled(tmp_path, cpu_slots=2, warm=False, program=COLD) as backend:
+        yield backend
+
+
+def test_an_attempt_that_cannot_be_submitted_for_now_holds_up_no_other_job_and_is_not_ended(
+    tmp_path: Path, backend: Troubled
+) -> None:
+    with serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT) as house:
+        place = Place(house)
+        backend.job, backend.error = place.submit("finish"), OSError(12, "Cannot allocate memory")
+        wait_for(lambda: place.job(backend.job).attempts == 1, 20)
+        place.wait(place.submit("finish"), State.SUCCEEDED)
+        assert place.job(backend.job).standing.state is State.PROVISIONING  # it may have begun
+        backend.error = None
+        assert place.wait(backend.job, State.SUCCEEDED).attempts == 1
+
+
+def test_an_attempt_that_was_left_and_cannot_be_mended_holds_up_no_other_job(tmp_path: Path, backend: Troubled) -> None:
+    with serving(tmp_path, {"local": backend}, patience=PATIENT) as house:
+        place = Place(house)
+        backend.job, _, _ = begin_without_handle(place, backend, "finish", num_devices=1)
+        backend.error = PermissionError(13, "Permission denied")
+        other = place.submit("finish")
+        Scheduler(place.service).turn()
+        assert place.job(other).attempts == 1
+
+
+def test_a_job_whose_directory_cannot_be_made_waits_and_says_why_and_others_get_its_devices(
+    tmp_path: Path, backend: Troubled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(tmp_path, {"local": backend}, patience=PATIENT) as house:
+        place = Place(house)
+        scheduler = Scheduler(place.service)
+        jobs = [place.submit("finish", service={"priority": 10 - number}) for number in range(3)]  # for two devices
+        prepare = scheduler._prepare
+
+        def fail(job_id: str) -> None:
+            if job_id == jobs[0]:
+                raise PermissionError(13, "Permission denied", "runs")
+            prepare(job_id)
+
+        monkeypatch.setattr(scheduler, "_prepare", fail)
+        scheduler.turn()
+        standing = place.job(jobs[0]).standing
+        assert (standing.state, standing.reason) == (State.QUEUED, Reason.BACKING_OFF)
+        assert "Permission denied" in standing.detail
+        scheduler.turn()
+        assert [place.job(job).attempts for job in jobs] == [0, 1, 1]
+        ready = place.store.queue.heads(time.time() + 6).waiting
+        assert [one.id for one in ready] == [jobs[0]], "and it is tried again"
+
+
+def test_a_worker_that_cannot_be_looked_at_keeps_nobody_from_looking_at_others(
+    tmp_path: Path, backend: Troubled
+) -> None:
+    with serving(tmp_path, {"local": backend}, patience=PATIENT) as house:
+        place = Place(house)
+        jobs = [place.submit("finish") for _ in range(2)]
+        Scheduler(place.service).turn()
+        backend.job = place.store.attempts.living()[0].job_id  # whoever is looked at first
+        backend.error = OSError(5, "Input/output error")
+        other = next(job for job in jobs if job != backend.job)
+
+        def has_ended() -> bool:
+            Watcher(place.service).turn()
+            return place.job(other).standing.state is State.SUCCEEDED
+
+        wait_for(has_ended, 20)
