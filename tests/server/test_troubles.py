@@ -6,16 +6,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.contract.backends import REPOSITORY
 from tests.contract.local_backend import COLD
-from tests.server.placing import PATIENT, Place, begin_without_handle
+from tests.server.placing import PATIENT, SOON, Place, begin_without_handle, is_gone
 from tests.server.serving import serving, wait_for
 
 from steep.compute.contract import Order, WorkerStatus
 from steep.compute.local.backend import LocalBackend
 from steep.server.loops.scheduler import Scheduler
 from steep.server.loops.watcher import Watcher
+from steep.spec.errors import InvalidInput, SteepError
 from steep.spec.states import Reason, State
 
 
@@ -50,14 +52,20 @@ def backend(tmp_path: Path) -> Iterator[Troubled]:
 def test_an_attempt_that_cannot_be_submitted_for_now_holds_up_no_other_job_and_is_not_ended(
     tmp_path: Path, backend: Troubled
 ) -> None:
-    with serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT) as house:
-        place = Place(house)
-        backend.job, backend.error = place.submit("finish"), OSError(12, "Cannot allocate memory")
-        wait_for(lambda: place.job(backend.job).attempts == 1, 20)
-        place.wait(place.submit("finish"), State.SUCCEEDED)
-        assert place.job(backend.job).standing.state is State.PROVISIONING  # it may have begun
+    with serving(tmp_path, {"local": backend}, patience=PATIENT) as house:
+        place, scheduler = Place(house), Scheduler(house.service)
+        jobs = [place.submit("finish", service={"priority": 10 - number}) for number in range(2)]
+        backend.job, backend.error = jobs[0], OSError(12, "Cannot allocate memory")
+        scheduler.turn()
+        handles = {attempt.job_id: attempt.handle for attempt in place.store.attempts.living()}
+        assert handles[jobs[0]] is None, "it may have begun"
+        assert handles[jobs[1]] is not None
         backend.error = None
-        assert place.wait(backend.job, State.SUCCEEDED).attempts == 1
+        scheduler.turn()
+        for job in jobs:
+            watch_until_over(place, job)
+            assert place.job(job).standing.state is State.SUCCEEDED
+            assert place.job(job).attempts == 1
 
 
 def test_an_attempt_that_was_left_and_cannot_be_mended_holds_up_no_other_job(tmp_path: Path, backend: Troubled) -> None:
@@ -111,3 +119,71 @@ def test_a_worker_that_cannot_be_looked_at_keeps_nobody_from_looking_at_others(
             return place.job(other).standing.state is State.SUCCEEDED
 
         wait_for(has_ended, 20)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SteepError("the GPUs cannot be read"), InvalidInput("there is no such device here"), OSError(5, "I/O error")],
+)
+def test_a_worker_that_may_live_keeps_its_device_when_its_attempt_cannot_be_submitted_again(
+    tmp_path: Path, backend: Troubled, error: Exception
+) -> None:
+    with serving(tmp_path, {"local": backend}, patience=PATIENT, policy=SOON) as house:
+        place = Place(house)
+        job, process = begin_unseen(place, backend)
+        backend.job, backend.error = job, error
+        scheduler = Scheduler(place.service)
+        for _ in range(2):
+            scheduler.turn()
+            (attempt,) = place.store.attempts.living()
+            assert attempt.revoked_at is not None
+            assert place.service.run(job).fence.height() == 2
+            assert [lease.job_id for lease in place.store.queue.leases()] == [job]
+        backend.error = None
+        scheduler.turn()
+        watch_until_over(place, job)
+        assert is_gone(process)
+        assert place.store.queue.leases() == []
+
+
+@pytest.mark.parametrize("why", ["its device is gone", "its record is damaged"])
+def test_a_worker_that_has_begun_is_found_when(tmp_path: Path, backend: Troubled, why: str) -> None:
+    with serving(tmp_path, {"local": backend}, patience=PATIENT) as house:
+        place = Place(house)
+        job, process = begin_unseen(place, backend)
+    started = place.service.run(job).path / "attempts" / "1" / "started.json"
+    record = started.read_bytes()
+    if why == "its record is damaged":
+        started.write_bytes(b"{")
+    slots = 0 if why == "its device is gone" else 1
+    with (
+        LocalBackend(tmp_path, cpu_slots=slots, warm=False, program=COLD) as fewer,
+        serving(tmp_path, {"local": fewer}, patience=PATIENT) as house,
+    ):
+        place = Place(house)
+        Scheduler(place.service).turn()
+        (attempt,) = place.store.attempts.living()
+        assert attempt.handle is not None
+        assert process.is_running()
+        started.write_bytes(record)
+        place.store.attempts.revoke(job, 1, "enough", time.time())
+        watch_until_over(place, job)
+        assert is_gone(process)
+
+
+def begin_unseen(place: Place, backend: LocalBackend) -> tuple[str, psutil.Process]:
+    """A worker that runs and was never heard of, whose handle nobody wrote down."""
+    job, begun, devices = begin_without_handle(place, backend, "hang", num_devices=1)
+    run = place.service.run(job).path
+    backend.submit(Order(job, 1, run, (devices[0].id,), {"STEEP_ATTEMPT_TOKEN": begun.token}))
+    return job, place.process(job)
+
+
+def watch_until_over(place: Place, job: str) -> None:
+    watcher = Watcher(place.service)
+
+    def is_over() -> bool:
+        watcher.turn()
+        return all(attempt.job_id != job for attempt in place.store.attempts.living())
+
+    wait_for(is_over, 30)

@@ -81,7 +81,7 @@ class LocalBackend:
         return Capacity(self._devices.states())
 
     def submit(self, order: Order) -> str:
-        """Start a worker, unless the attempt has one, and return its handle.
+        """Start a worker, unless the attempt has one, and return its handle. One that has begun is found without its devices.
 
         Raises:
             InvalidInput: no such run directory, or it is another job's; no such device.
@@ -91,10 +91,10 @@ class LocalBackend:
         if "@" in order.job_id:
             raise InvalidInput("contains an @", where=f"job id {order.job_id}", cure="Choose another.")
         handle = Handle(order.job_id, order.attempt, order.run_directory.resolve())
-        chosen = self._devices.choose(order.devices)
         records = AttemptRecords(handle)
+        chosen = None if records.has_begun() else self._devices.choose(order.devices)
         records.claim(Ordered(order.job_id, order.devices, here(), time.monotonic()))
-        if records.started() is None and records.ended() is None:
+        if chosen is not None and not records.has_begun():
             environment = environment_of(order, str(handle), chosen.threads, chosen.gpus)
             self._start(Launch(str(handle), self._program.module, environment, tuple(map(str, chosen.locks))))
         return str(handle)

@@ -131,6 +131,10 @@ class AttemptRecords:
             ),
         )
 
+    def has_begun(self) -> bool:
+        """Whether it has had a keeper, or never will: a record says so, even one that cannot be read."""
+        return any((self.directory / name).exists() for name in ("started.json", "exit.json"))
+
     def start(self, started: Started) -> None:
         """Write down the processes."""
         write_atomic(self.directory / "started.json", json.dumps(asdict(started)))

@@ -18,6 +18,7 @@ from steep.corpus.addresses import PUBLIC_ONLY
 from steep.server.admission import resolve
 from steep.server.copies import with_store
 from steep.server.failure import Ending
+from steep.server.fencing import fence
 from steep.server.offers import offered_devices
 from steep.server.placement import Decisions, Placement, place
 from steep.server.service import Service
@@ -143,28 +144,37 @@ class Scheduler:
     def _submit(
         self, backend: str, job_id: str, number: int, token: str, devices: tuple[str, ...], secrets: Mapping[str, str]
     ) -> None:
-        service = self._service
-        environment = {
-            **secrets,
-            "STEEP_SERVER": service.settings.address,
-            "STEEP_ATTEMPT": f"{job_id}/{number}",
-            "STEEP_ATTEMPT_TOKEN": token,
-            **({} if service.settings.private_urls else {PUBLIC_ONLY: "1"}),
-        }
-        order = Order(job_id, number, service.run(job_id).path, devices, environment)
+        """Submit an attempt for the first time."""
+        order = self._order(job_id, number, token, devices, secrets)
         try:
-            handle = service.backends[backend].submit(order)
+            handle = self._service.backends[backend].submit(order)
         except SteepError as error:
             self._give_up(job_id, number, error)
-            return
         except OSError as error:  # of what nobody knows how far it came: it is mended, and not ended
             log.warning("%s/%d may not have been submitted: %s", job_id, number, error)
-            return
+        else:
+            self._write_down(backend, job_id, number, handle)
+
+    def _order(
+        self, job_id: str, number: int, token: str, devices: tuple[str, ...], secrets: Mapping[str, str]
+    ) -> Order:
+        settings = self._service.settings
+        environment = {
+            **secrets,
+            "STEEP_SERVER": settings.address,
+            "STEEP_ATTEMPT": f"{job_id}/{number}",
+            "STEEP_ATTEMPT_TOKEN": token,
+            **({} if settings.private_urls else {PUBLIC_ONLY: "1"}),
+        }
+        return Order(job_id, number, self._service.run(job_id).path, devices, environment)
+
+    def _write_down(self, backend: str, job_id: str, number: int, handle: str) -> None:
+        """The handle of what was submitted. Where the attempt has ended meanwhile, what was submitted ends too."""
         try:
-            self._store.attempts.provisioned(job_id, number, handle, service.now())
+            self._store.attempts.provisioned(job_id, number, handle, self._service.now())
         except Conflict as late:
             log.warning("%s/%d is ended again: %s", job_id, number, late)
-            service.backends[backend].cancel(handle, grace_seconds=0)
+            self._service.backends[backend].cancel(handle, grace_seconds=0)
 
     def _give_up(self, job_id: str, number: int, error: SteepError) -> None:
         """End an attempt that its backend does not take. Its job goes on as after any failure, or ends if it was told to."""
@@ -196,15 +206,25 @@ class Scheduler:
 
     def _submit_again(self, attempt: Living) -> None:
         """As it was meant to be submitted. What cannot be is fenced and found, since it may have begun already."""
+        job_id, number = attempt.job_id, attempt.number
         try:
-            secrets = self._secrets(attempt.job_id)
+            secrets = self._secrets(job_id)
         except DamagedArtifact as error:
-            detail = f"could not be started: {error}"
-            self._store.attempts.revoke(attempt.job_id, attempt.number, detail, self._service.now())
-            self._find(attempt, is_fenced=True)
+            self._fence(attempt, error)
             return
-        token = self._new_token(attempt)
-        self._submit(attempt.backend, attempt.job_id, attempt.number, token, attempt.devices, secrets)
+        order = self._order(job_id, number, self._new_token(attempt), attempt.devices, secrets)
+        try:
+            handle = self._service.backends[attempt.backend].submit(order)
+        except (SteepError, OSError) as error:
+            self._fence(attempt, error)
+        else:
+            self._write_down(attempt.backend, job_id, number, handle)
+
+    def _fence(self, attempt: Living, error: Exception) -> None:
+        """Whatever began of it may write nothing more; its devices are kept until that is found and has ended."""
+        log.warning("%s/%d cannot be submitted again: %s", attempt.job_id, attempt.number, error)
+        fence(self._service, attempt.job_id, attempt.number, f"could not be started: {error}")
+        self._find(attempt, is_fenced=True)
 
     def _new_token(self, attempt: Living) -> str:
         lease = self._service.settings.patience.lease
@@ -214,17 +234,18 @@ class Scheduler:
         """Write down the handle of a worker that was heard of, or was fenced: whoever began it died before that was done.
 
         One that was heard of has begun, so asking for it again starts nothing. One that was fenced is ended by the watcher as
-        soon as it has a handle, whether it ever began or not; until then nobody could end it. Where its backend knows of no
-        place for it any more, nothing of it is there to be ended.
+        soon as it has a handle, whether it ever began or not; until then nobody could end it. Where its run directory was
+        deleted, nothing of it is there to be ended.
         """
-        run = self._service.run(attempt.job_id).path
-        environment = {"STEEP_ATTEMPT": f"{attempt.job_id}/{attempt.number}"}
-        order = Order(attempt.job_id, attempt.number, run, attempt.devices, environment)
+        job_id, number = attempt.job_id, attempt.number
+        run = self._service.run(job_id).path
+        devices = () if is_fenced else attempt.devices  # should a fenced one only begin now, it needs none to be ended
+        order = Order(job_id, number, run, devices, {"STEEP_ATTEMPT": f"{job_id}/{number}"})
         try:
             handle = self._service.backends[attempt.backend].submit(order)
         except InvalidInput as error:
-            if not is_fenced:
+            if not is_fenced or run.exists() or not run.parent.is_dir():  # no directory of runs is a disk that is away
                 raise
-            self._give_up(attempt.job_id, attempt.number, error)
-            return
-        self._store.attempts.provisioned(attempt.job_id, attempt.number, handle, self._service.now())
+            self._give_up(job_id, number, error)
+        else:
+            self._write_down(attempt.backend, job_id, number, handle)
