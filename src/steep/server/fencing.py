@@ -14,11 +14,20 @@ from steep.spec.errors import OutOfSpace
 log = logging.getLogger(__name__)
 
 
-def fence(service: Service, job_id: str, number: int, detail: str) -> bool:
-    """Fence an attempt. Returns whether it was open until now."""
-    was_open = service.store.attempts.revoke(job_id, number, detail, service.now())
+def fence(service: Service, job_id: str, number: int, detail: str, *, if_silent: bool = False) -> bool:
+    """Fence an attempt. Returns whether it was open until now.
+
+    Args:
+        service: whose it is.
+        job_id: its job.
+        number: of the attempt.
+        detail: why, as a sentence.
+        if_silent: only if it is still not heard of, which is looked at as it is done.
+    """
+    if not service.store.attempts.revoke(job_id, number, detail, service.now(), if_silent=if_silent):
+        return False
     raise_fence(service, job_id, number)
-    return was_open
+    return True
 
 
 def raise_fence(service: Service, job_id: str, number: int) -> None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 
+from steep.server.fencing import fence, raise_fence
 from steep.server.service import Service
 from steep.server.store.attempts import Living
-from steep.spec.errors import OutOfSpace
 from steep.spec.states import State
 from steep.spec.units import format_seconds
 
@@ -29,19 +29,16 @@ class Reaper:
         for job_id, number in self._store.attempts.expire_leases(now):
             log.warning("%s/%d is unreachable: its lease has run out", job_id, number)
         for attempt in self._store.attempts.living(lapsed_at=now):
-            if attempt.standing.state is State.UNREACHABLE and attempt.revoked_at is None:
+            if attempt.revoked_at is not None:
+                raise_fence(self._service, attempt.job_id, attempt.number)  # unless it was, when it was fenced
+            elif attempt.standing.state is State.UNREACHABLE:
                 silent = now - max(attempt.lease_expires_at, attempt.standing.since)
                 if silent >= self._service.settings.patience.unreachable:
                     self._fence(attempt, silent)
 
     def _fence(self, attempt: Living, silent_seconds: float) -> None:
         """Its token opens nothing more, and neither does its run directory; the watcher has its processes ended."""
-        try:
-            self._service.run(attempt.job_id).fence.move(attempt.number + 1)
-        except (OSError, OutOfSpace) as error:
-            log.warning("%s: the fence cannot be moved, so the attempt is not fenced: %s", attempt.job_id, error)
-            return
         detail = f"attempt {attempt.number} was unreachable for {format_seconds(silent_seconds)}: it may write no more"
-        if self._store.attempts.revoke(attempt.job_id, attempt.number, detail, self._service.now()):
+        if fence(self._service, attempt.job_id, attempt.number, detail, if_silent=True):
             log.warning("%s/%d is fenced", attempt.job_id, attempt.number)
             self._service.bell.ring()

@@ -230,15 +230,24 @@ class Attempts:
             _call_unreachable(transaction, job, attempt, Reason.BACKEND_SILENT, detail)
             return True
 
-    def revoke(self, job_id: str, number: int, detail: str, now: float) -> bool:
+    def revoke(self, job_id: str, number: int, detail: str, now: float, *, if_silent: bool = False) -> bool:
         """Fence an attempt: its token opens nothing more. Its devices stay lent until it is finished.
 
-        Returns whether it was open until now; an attempt that has ended is not.
+        Args:
+            job_id: the job.
+            number: of the attempt.
+            detail: why, as a sentence.
+            now: the time.
+            if_silent: leave it open if it is, or was since, heard of.
+
+        Returns whether it was open until now, and is not any more; an attempt that has ended was not.
         """
         with self._database.write(now) as transaction:
             job = lock_job(transaction, job_id)
             attempt = lock_attempt(transaction, job_id, number)
             if attempt.ended_at is not None or attempt.revoked_at is not None:
+                return False
+            if if_silent and not _is_silent(attempt, now):
                 return False
             transaction.execute(update(attempts).where(_is(job_id, number)).values(revoked_at=now))
             transaction.emit(job, EventKind.FENCED, detail, attempt=number)
@@ -361,6 +370,10 @@ def _is_heard(transaction: Transaction, job: Row[Any], attempt: Row[Any]) -> Non
         transaction.emit(job, EventKind.STARTED, f"attempt {attempt.number} works", attempt=attempt.number)
     elif before is State.UNREACHABLE:
         transaction.emit(job, EventKind.REACHED_AGAIN, "heard of again", attempt=attempt.number)
+
+
+def _is_silent(attempt: Row[Any], now: float) -> bool:
+    return attempt.lease_expires_at <= now and State(attempt.state) in (State.UNREACHABLE, State.STOPPING)
 
 
 def _call_unreachable(transaction: Transaction, job: Row[Any], attempt: Row[Any], reason: Reason, detail: str) -> None:
