@@ -260,6 +260,10 @@ def test_a_job_that_is_held_waits_for_a_person(call, answer):
     code, _, err = call("jobs", "delete", clone["id"])  # nobody can be asked here
     assert code == 2
     assert "--yes" in err
+    code, _, err = call("jobs", "declare-lost", clone["id"])
+    assert code == 2
+    assert "--yes" in err
+    assert "it has no attempt now" in call("jobs", "declare-lost", clone["id"], "--yes")[2]
     assert call("jobs", "cancel", "cloned", job["id"])[0] == 0
     code, out, err = call("jobs", "watch", "cloned")
     assert code == 1

@@ -37,6 +37,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Sent, Any]] = [
     ("jobs.pause", ("j",), {}, "POST /jobs/j/pause", None, JOB),
     ("jobs.resume", ("j",), {}, "POST /jobs/j/resume", None, JOB),
     ("jobs.cancel", ("j",), {}, "POST /jobs/j/cancel", None, JOB),
+    ("jobs.declare_lost", ("j",), {}, "POST /jobs/j/declare-lost", None, JOB),
     ("jobs.change", ("j",), {"priority": 5}, "PATCH /jobs/j", {"priority": 5}, JOB),
     ("jobs.delete", ("j",), {}, "DELETE /jobs/j", None, FREED),
     ("jobs.get", ("j",), {}, "GET /jobs/j", None, {**JOB, "spec": SPEC}),

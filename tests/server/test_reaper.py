@@ -12,7 +12,7 @@ from tests.server.shelving import Shelf
 from steep.server.loops.reaper import Reaper
 from steep.server.store.attempts import Living
 from steep.spec.api.attempts import ReportsRequest
-from steep.spec.states import State
+from steep.spec.states import Reason, State
 
 
 class Silent:
@@ -27,6 +27,10 @@ class Silent:
     def turn_after(self, seconds: float) -> None:
         self.shelf.now += seconds
         self.reaper.turn()
+
+    def wait(self, seconds: float) -> None:
+        for _ in range(int(seconds / 20) + 1):
+            self.turn_after(20)
 
     def is_heard(self) -> None:
         self.store.attempts.record_reports(self.job, 1, self.token, ReportsRequest(), self.shelf.now, lease_seconds=60)
@@ -53,7 +57,7 @@ def silent(tmp_path: Path) -> Iterator[Silent]:
 
 
 def test_one_that_is_heard_of_at_the_last_moment_is_not_fenced(silent: Silent, monkeypatch: pytest.MonkeyPatch) -> None:
-    silent.turn_after(61)
+    silent.wait(61)
     assert silent.living.standing.state is State.UNREACHABLE
     look = silent.store.attempts.living
 
@@ -63,8 +67,9 @@ def test_one_that_is_heard_of_at_the_last_moment_is_not_fenced(silent: Silent, m
         return found
 
     with monkeypatch.context() as change:
+        silent.wait(silent.patience - 60)
         change.setattr(silent.store.attempts, "living", look_then_hear)
-        silent.turn_after(silent.patience)
+        silent.turn_after(25)
     assert silent.living.revoked_at is None
     assert silent.height == 0
     silent.is_heard()
@@ -73,9 +78,17 @@ def test_one_that_is_heard_of_at_the_last_moment_is_not_fenced(silent: Silent, m
 def test_a_fence_that_the_disk_refuses_is_moved_later(silent: Silent) -> None:
     in_its_place = silent.shelf.service.run(silent.job).path / "fence"
     in_its_place.mkdir()
-    silent.turn_after(61)
-    silent.turn_after(silent.patience)
+    silent.wait(61 + silent.patience)
     assert silent.living.revoked_at is not None, "its token opens nothing in any case"
     in_its_place.rmdir()
     silent.turn_after(1)
+    assert silent.height == 2
+
+
+def test_one_that_falls_silent_while_it_stops_is_fenced_when_the_service_could_have_heard_it(silent: Silent) -> None:
+    silent.store.jobs.request_stop(silent.job, Reason.CANCEL_REQUESTED, "enough", silent.shelf.now)
+    silent.turn_after(silent.patience + 60)  # the first turn: the service was away until now
+    assert silent.living.revoked_at is None
+    silent.wait(silent.patience)
+    assert silent.living.revoked_at is not None
     assert silent.height == 2

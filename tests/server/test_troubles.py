@@ -15,9 +15,11 @@ from tests.server.serving import serving, wait_for
 
 from steep.compute.contract import Order, WorkerStatus
 from steep.compute.local.backend import LocalBackend
+from steep.compute.local.processes import Place as Machine
+from steep.compute.local.records import AttemptRecords, Handle, Ordered
 from steep.server.loops.scheduler import Scheduler
 from steep.server.loops.watcher import Watcher
-from steep.spec.errors import InvalidInput, SteepError
+from steep.spec.errors import Conflict, Forbidden, InvalidInput, SteepError
 from steep.spec.states import Reason, State
 
 
@@ -187,3 +189,39 @@ def watch_until_over(place: Place, job: str) -> None:
         return all(attempt.job_id != job for attempt in place.store.attempts.living())
 
     wait_for(is_over, 30)
+
+
+@pytest.mark.parametrize("asked", ["to go on", "to end"])
+def test_a_worker_whose_machine_is_gone_can_be_declared_lost(tmp_path: Path, backend: Troubled, asked: str) -> None:
+    with (
+        serving(tmp_path, {"local": backend}, patience=PATIENT, policy=SOON) as house,
+        house.client() as client,
+        house.client("admin", "default") as ours,
+        house.client("member") as member,
+    ):
+        place = Place(house)
+        with pytest.raises(Conflict, match="it has no attempt now"):
+            client.jobs.declare_lost(place.submit("finish", service={"held": True}))
+        job, _, _ = begin_without_handle(place, backend, "steady")
+        handle = str(Handle(job, 1, place.service.run(job).path))
+        place.store.attempts.provisioned(job, 1, handle, time.time())
+        if asked == "to end":
+            client.jobs.cancel(job)
+        with pytest.raises(Conflict, match="may still be heard of"):
+            client.jobs.declare_lost(job)
+        place.store.attempts.revoke(job, 1, "silent for too long", time.time())
+        with pytest.raises(Conflict, match="it is gone"):
+            client.jobs.declare_lost(job)
+        elsewhere = Ordered(job, ("cpu-0",), Machine("a machine that is gone", "a boot", "numbers"), 0.0)
+        AttemptRecords(Handle(job, 1, place.service.run(job).path)).claim(elsewhere)
+        for stranger in (ours, member):
+            with pytest.raises(Forbidden):
+                stranger.jobs.declare_lost(job)
+        assert [lease.job_id for lease in place.store.queue.leases()] == [job] * 2
+        after = client.jobs.declare_lost(job)
+        assert place.store.queue.leases() == []
+        if asked == "to end":
+            assert after.state == "cancelled"
+        else:
+            assert (after.view.standing.state, after.view.standing.reason) == (State.QUEUED, Reason.BACKING_OFF)
+            assert "its machine is gone, says" in after.view.standing.detail

@@ -229,6 +229,15 @@ class AsyncJobs:
         """End a job; what it has made stays."""
         return await self._ask(post(at("jobs", job, "cancel")))
 
+    async def declare_lost(self, job: str) -> AsyncJob:
+        """Say that the machine of a job's worker is gone for good, so that the job goes on elsewhere, or ends if that was asked.
+
+        Raises:
+            Forbidden: the key is not an admin's of all projects.
+            Conflict: the worker is not fenced yet, or its machine can be asked.
+        """
+        return await self._ask(post(at("jobs", job, "declare-lost")))
+
     async def change(
         self,
         job: str,
@@ -273,6 +282,7 @@ class Jobs(Face[AsyncJobs]):
     pause = blocking(AsyncJobs.pause, Job)
     resume = blocking(AsyncJobs.resume, Job)
     cancel = blocking(AsyncJobs.cancel, Job)
+    declare_lost = blocking(AsyncJobs.declare_lost, Job)
     change = blocking(AsyncJobs.change, Job)
     rollback = blocking(AsyncJobs.rollback, Job)
     delete = blocking(AsyncJobs.delete)

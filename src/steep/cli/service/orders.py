@@ -1,4 +1,4 @@
-"""`steep jobs pause`, `resume`, `cancel`, `update`, `rollback`, `clone`, `branch`, `delete`: what can be asked of a job."""
+"""`steep jobs pause`, `resume`, `cancel`, `declare-lost`, `update`, `rollback`, `clone`, `branch`, `delete`: what can be asked of a job."""
 
 from __future__ import annotations
 
@@ -29,6 +29,25 @@ def resume(jobs: list[str] = JobsArgument, json: bool = JsonOption) -> None:
 def cancel(jobs: list[str] = JobsArgument, json: bool = JsonOption) -> None:
     """End a job for good. What it has made stays: checkpoints, results, logs."""
     _ask("cancel", jobs, json)
+
+
+def declare_lost(job: str = JobArgument, yes: bool = YesOption, json: bool = JsonOption) -> None:
+    """Say that the machine of a job's worker is gone for good, so that its GPUs are lent again. Asks first."""
+    from steep.cli.output import print_json
+    from steep.cli.service.asking import sure
+    from steep.cli.service.cards import sentence
+    from steep.cli.service.connect import connected, find_job
+
+    with connected() as client:
+        found = find_job(client, job)
+        question = (
+            f"Is the machine that {found} worked on gone for good? The job goes on elsewhere, or ends if it was cancelled, "
+            "and its GPUs are lent to others. Should its worker still run, both use them. Say so only when you are sure."
+        )
+        if not sure(question, yes):
+            return
+        view = client.jobs.declare_lost(found).view
+    print_json(view.model_dump(mode="json")) if json else print(sentence(view))
 
 
 def _ask(order: str, jobs: Sequence[str], json: bool) -> None:

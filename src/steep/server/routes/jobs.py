@@ -7,10 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path, Query
 from fastapi.responses import Response
 
-from steep.server.auth import Caller, Here, Member, Viewer
+from steep.server.auth import Admin, Caller, Here, Member, Viewer
 from steep.server.deriving import branch_job, clone_spec, rollback_job
 from steep.server.limits import is_reached
 from steep.server.loops.limits import usage_of
+from steep.server.losing import declare_lost
 from steep.server.promises import PromisingRoute
 from steep.server.removal import remove_job
 from steep.server.routes.answers import Paging, answer, problems
@@ -31,7 +32,7 @@ from steep.spec.api.jobs import (
     Plan,
     RollbackRequest,
 )
-from steep.spec.errors import Conflict
+from steep.spec.errors import Conflict, Forbidden
 from steep.spec.states import Reason, State
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=PromisingRoute)
@@ -119,6 +120,22 @@ def resume(here: Here, caller: Member, job: Job) -> Response:
 def cancel(here: Here, caller: Member, job: Job) -> Response:
     """What it has made stays."""
     return _ask_to_stop(here, caller, job, Reason.CANCEL_REQUESTED, "cancelled")
+
+
+@router.post(
+    "/{job}/declare-lost",
+    summary="Say that a worker's machine is gone for good",
+    response_model=JobView,
+    responses=problems(404, 409),
+)
+def lose(here: Here, caller: Admin, job: Job) -> Response:
+    """For an attempt that was fenced and whose machine cannot be asked: its devices are lent again, and the job goes on
+    elsewhere, or ends if that was asked. Whatever may still run on that machine goes on with what it has there."""
+    seen(here, caller, job)
+    if caller.project is not None:
+        raise Forbidden("a key of one project does not say what has become of machines", where="Authorization")
+    declare_lost(here, job, caller.key.name)
+    return answer(here.store.jobs.get(job, here.now()))
 
 
 @router.post(
