@@ -75,10 +75,10 @@ def is_gone(process: psutil.Process) -> bool:
 def begin_without_handle(
     place: Place, backend: LocalBackend, kind: str, *, num_devices: int | None = None
 ) -> tuple[str, Begun, list[Device]]:
-    """A job's first attempt, as a server leaves it that dies before it submits or writes down the handle.
+    """A job's first attempt, as a server leaves it that died a minute ago, before it submitted or wrote down the handle.
 
     It has so many devices, or all.
     """
     job = place.submit(kind)
     devices = [state.device for state in backend.capacity().devices][:num_devices]
-    return job, place.store.attempts.begin(job, "local", devices, time.time(), lease_seconds=60), devices
+    return job, place.store.attempts.begin(job, "local", devices, time.time() - 60, lease_seconds=180), devices

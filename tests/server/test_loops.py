@@ -54,7 +54,7 @@ def test_an_attempt_that_was_begun_and_never_submitted_is(tmp_path: Path, backen
         place = Place(house)
         job = place.submit("finish")
         devices = [state.device for state in backend.capacity().devices]
-        place.store.attempts.begin(job, "local", devices, time.time(), lease_seconds=60)
+        place.store.attempts.begin(job, "local", devices, time.time() - 60, lease_seconds=180)
     with serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT) as house:
         place = Place(house)
         assert place.wait(job, State.SUCCEEDED).attempts == 1
@@ -105,7 +105,7 @@ def test_an_attempt_that_was_fenced_before_it_had_a_handle_is_ended(tmp_path: Pa
         place = Place(house)
         job = place.submit("finish")
         devices = [state.device for state in backend.capacity().devices]
-        place.store.attempts.begin(job, "local", devices, time.time(), lease_seconds=60)
+        place.store.attempts.begin(job, "local", devices, time.time() - 60, lease_seconds=180)
         place.store.attempts.revoke(job, 1, "could not be started", time.time())
     with serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT, policy=SOON) as house:
         place = Place(house)
@@ -166,7 +166,7 @@ def test_a_cancelled_attempt_that_cannot_be_submitted_is_ended(tmp_path: Path, b
         place = Place(house)
         job = place.submit("finish")
         devices = [state.device for state in backend.capacity().devices]
-        place.store.attempts.begin(job, "local", devices, time.time(), lease_seconds=60)
+        place.store.attempts.begin(job, "local", devices, time.time() - 60, lease_seconds=180)
         place.store.jobs.request_stop(job, Reason.CANCEL_REQUESTED, "enough", time.time())
         set_unreadable_secret(place)
     with serving(tmp_path, {"local": backend}, loops=True, patience=PATIENT) as house:

@@ -17,8 +17,10 @@ from steep.compute.contract import Order, WorkerStatus
 from steep.compute.local.backend import LocalBackend
 from steep.compute.local.processes import Place as Machine
 from steep.compute.local.records import AttemptRecords, Handle, Ordered
+from steep.compute.local.starting import LONGEST_START_SECONDS
 from steep.server.loops.scheduler import Scheduler
 from steep.server.loops.watcher import Watcher
+from steep.spec.api.attempts import ReportsRequest
 from steep.spec.errors import Conflict, Forbidden, InvalidInput, SteepError
 from steep.spec.states import Reason, State
 
@@ -63,6 +65,7 @@ def test_an_attempt_that_cannot_be_submitted_for_now_holds_up_no_other_job_and_i
         assert handles[jobs[0]] is None, "it may have begun"
         assert handles[jobs[1]] is not None
         backend.error = None
+        house.service.now = lambda: time.time() + LONGEST_START_SECONDS
         scheduler.turn()
         for job in jobs:
             watch_until_over(place, job)
@@ -121,6 +124,16 @@ def test_a_worker_that_cannot_be_looked_at_keeps_nobody_from_looking_at_others(
             return place.job(other).standing.state is State.SUCCEEDED
 
         wait_for(has_ended, 20)
+
+
+def test_a_start_that_another_replica_is_just_making_is_left_alone(tmp_path: Path, backend: Troubled) -> None:
+    with serving(tmp_path, {"local": backend}, patience=PATIENT) as house:
+        place = Place(house)
+        job = place.submit("finish")
+        begun = place.store.attempts.begin(job, "local", [], time.time(), lease_seconds=60)
+        Scheduler(place.service).turn()
+        assert place.store.attempts.living()[0].handle is None
+        place.store.attempts.record_reports(job, 1, begun.token, ReportsRequest(), time.time(), lease_seconds=60)
 
 
 @pytest.mark.parametrize(

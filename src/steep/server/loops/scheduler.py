@@ -3,7 +3,8 @@
     snapshot -> placement.place -> attempts.begin -> backend.submit -> attempts.provisioned
 
 Beginning an attempt lends its devices, before anything runs. A server that dies between there and the last step leaves an
-attempt without a handle; the next turn, of whichever replica, submits it again, which starts nothing that runs already.
+attempt without a handle; a later turn, of whichever replica, submits it again, which starts nothing that runs already. It waits
+until whoever began it would be done with it: a replica that starts many may have lost its lease on this loop meanwhile.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import replace
 
 from steep.artifacts.files import make_directory
 from steep.compute.contract import Device, Order
+from steep.compute.local.starting import LONGEST_START_SECONDS
 from steep.corpus.addresses import PUBLIC_ONLY
 from steep.server.admission import resolve
 from steep.server.copies import with_store
@@ -193,9 +195,12 @@ class Scheduler:
         for attempt in self._store.attempts.living(without_handle=True):
             if attempt.backend not in self._service.backends:
                 continue
-            log.warning("%s/%d was left without a handle; it is submitted again", attempt.job_id, attempt.number)
+            is_unheard = attempt.worked_at is None and attempt.revoked_at is None
+            if is_unheard and abs(self._service.now() - attempt.started_at) < LONGEST_START_SECONDS:
+                continue  # another replica may be starting it, whose token a new one would shut out
+            log.warning("%s/%d was left without a handle; it is looked for", attempt.job_id, attempt.number)
             try:
-                if attempt.worked_at is None and attempt.revoked_at is None:
+                if is_unheard:
                     self._submit_again(attempt)
                 else:
                     self._find(attempt, is_fenced=attempt.revoked_at is not None)
