@@ -253,6 +253,8 @@ def test_a_job_that_is_held_waits_for_a_person(call, answer):
     assert job["id"] in err
     updated = answer("jobs", "update", job["id"], "--priority", "-3", "--time-limit", "2 h")
     assert (updated["priority"], updated["limits"]["time"]) == (-3, 7200.0)
+    limits = answer("jobs", "update", job["id"], "--cost-limit", "9")["limits"]
+    assert (limits["time"], limits["cost"]) == (7200.0, 9.0)
     assert call("jobs", "update", job["id"], "--time-limit", "soon")[0] == 2
     assert call("jobs", "update", job["id"])[0] == 2
     clone = answer("jobs", "clone", job["id"], "--name", "cloned", "--set", "seed=3", "--set", "service.held=true")

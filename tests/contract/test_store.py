@@ -182,6 +182,9 @@ def test_priority_tags_and_limits_of_a_job_may_change(store: Store) -> None:
     job = submitted(store)
     changed = store.jobs.change(job.id, JobChange(priority=3, tags=("x", "y", "x"), limits=Limits(tokens=9)), 1.0)
     assert (changed.priority, changed.tags, changed.limits) == (3, ("x", "y"), Limits(tokens=9))
+    changed = store.jobs.change(job.id, JobChange(limits=Limits(cost=2.0)), 1.0)
+    assert changed.limits == Limits(tokens=9, cost=2.0), "what is not given stays"
+    assert store.jobs.change(job.id, JobChange(limits=Limits(tokens=None)), 1.0).limits == Limits(cost=2.0)
     store.jobs.request_stop(job.id, Reason.CANCEL_REQUESTED, "", 2.0)
     assert store.jobs.change(job.id, JobChange(tags=()), 3.0).tags == ()
 

@@ -23,6 +23,7 @@ from steep.server.admission import PACKAGED
 from steep.spec.api.projects import ProjectRequest, Quota
 from steep.spec.errors import Conflict, Forbidden, InvalidInput, InvalidSpec, NotFound
 from steep.spec.events import EventKind
+from steep.spec.service import Limits
 from steep.spec.states import Reason
 
 Tiny = Callable[..., dict[str, Any]]
@@ -226,6 +227,9 @@ def test_a_job_that_waits_is_paused_resumed_changed_cloned_and_cancelled(client:
     with pytest.raises(Conflict):
         job.resume()
     assert client.jobs.change(job.id, priority=7, tags=("a", "b")).view.priority == 7
+    client.jobs.change(job.id, limits=Limits(time=60.0))
+    assert client.jobs.change(job.id, limits=Limits(tokens=9.0)).view.limits == Limits(time=60.0, tokens=9.0)
+    assert client.jobs.change(job.id, limits=Limits(time=None)).view.limits == Limits(tokens=9.0)
     assert [one.id for one in client.jobs.list(tag="a")] == [job.id]
     copy = client.jobs.clone(job.id, name="copy", set={"training.budget": "9 steps"})
     assert client.jobs.detail(copy.id).spec.training.budget != client.jobs.detail(job.id).spec.training.budget

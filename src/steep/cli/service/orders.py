@@ -101,8 +101,7 @@ def update(
     with connected() as client:
         found = find_job(client, job)
         if limits:
-            values = client.jobs.detail(found).limits.model_dump(exclude_none=True) | limits
-            changed["limits"] = _limits(values)
+            changed["limits"] = _limits(limits)
         view = client.jobs.change(found, **changed).view
     print_json(view.model_dump(mode="json")) if json else print(sentence(view))
 

@@ -227,7 +227,7 @@ class Jobs:
     # ------------------------------------------------------------------------------------------------------- changes
 
     def change(self, job_id: str, change: JobChange, now: float) -> JobView:
-        """Change its priority, tags or limits.
+        """Change its priority, tags or limits; of these, those that are given. A limit that is given as None is none any more.
 
         Raises:
             Conflict: it has ended, and more than its tags is to be changed.
@@ -238,7 +238,7 @@ class Jobs:
             if change.priority is not None:
                 values["priority"] = change.priority
             if change.limits is not None:
-                values["limits"] = change.limits.model_dump(mode="json")
+                values["limits"] = {**job.limits, **change.limits.model_dump(mode="json", exclude_unset=True)}
             if values and standing_of(job).is_terminal:
                 raise _does_not_fit(job, "changed, except for its tags")
             if change.tags is not None:

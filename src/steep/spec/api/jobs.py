@@ -23,7 +23,7 @@ class JobChange(Request):
 
     priority: int | None = Field(None, ge=-100, le=100)
     tags: tuple[str, ...] | None = None
-    limits: Limits | None = None
+    limits: Limits | None = Field(None, description="A limit that is not given stays; null takes one away.")
 
 
 class CloneRequest(Request):
