@@ -191,13 +191,16 @@ def test_a_deleted_checkpoint_takes_no_bytes_and_still_tells_what_was_measured(s
 
 def test_a_step_that_is_saved_anew_after_going_back_knows_nothing_of_the_old_one(store: Store) -> None:
     attempt = running(store)
-    heard(store, attempt, 5.0, *[CheckpointReport(step=n, event="saved", size_bytes=9) for n in (10, 20, 30)])
+    saved = [CheckpointReport(step=n, event="saved", size_bytes=9, tokens_seen=1000 * n) for n in (10, 20, 30)]
+    heard(store, attempt, 5.0, *saved, step(31))
     store.checkpoints.pin(attempt.job_id, 20, True, 6.0)
     store.checkpoints.verified(attempt.job_id, 20, "damaged", "bit rot", 6.0)
     assert store.checkpoints.set_aside(attempt.job_id, 10, "forgot too much", 7.0) == [20, 30]
     assert [one.step for one in store.checkpoints.list(attempt.job_id).items] == [10]
-    assert store.jobs.get(attempt.job_id, 7.0).cost.stored_bytes == 9
-    heard(store, attempt, 8.0, CheckpointReport(step=20, event="saved", size_bytes=8), first=3)
+    back = store.jobs.get(attempt.job_id, 7.0)
+    assert back.cost.stored_bytes == 9
+    assert (back.progress.step, back.progress.tokens_seen) == (10, 10_000)
+    heard(store, attempt, 8.0, CheckpointReport(step=20, event="saved", size_bytes=8), first=4)
     again = store.checkpoints.get(attempt.job_id, 20)
     assert (again.state, again.pinned, again.size_bytes, again.verified_at) == ("unverified", False, 8, None)
 

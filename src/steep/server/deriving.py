@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from steep.artifacts.lineage import branch, rollback
 from steep.server.admission import admit, resolve
 from steep.server.auth import Caller
 from steep.server.copies import with_store
+from steep.server.limits import Usage, is_reached
+from steep.server.loops.limits import usage_of
 from steep.server.service import Service
 from steep.server.store.ids import new_id
 from steep.server.store.submissions import Idempotency
@@ -72,19 +75,33 @@ def rollback_job(service: Service, caller: Caller, job_id: str, step: int) -> Jo
     """Go back to a checkpoint, and let the job go on from there.
 
     Raises:
-        Conflict: it is not paused: what works must not lose its ground.
+        Conflict: it is not paused: what works must not lose its ground. Or one of its limits is reached there too.
         InvalidInput: there is no such checkpoint.
     """
-    standing = service.store.jobs.get(job_id, service.now()).standing
-    if not standing.is_paused:
-        raise Conflict(f"the job is {standing.state}, not paused", where=job_id, cure="`steep jobs pause` it first.")
+    view = service.store.jobs.get(job_id, service.now())
+    if not view.standing.is_paused:
+        raise Conflict(
+            f"the job is {view.standing.state}, not paused", where=job_id, cure="`steep jobs pause` it first."
+        )
     service.store.checkpoints.require_sound(job_id, step)
+    tokens_seen = float(service.store.checkpoints.get(job_id, step).tokens_seen)
+    require_below(view, replace(usage_of(view), tokens=tokens_seen))
     with _named(job_id, step):
         rollback(service.run(job_id), step)
     service.store.checkpoints.set_aside(job_id, step, f"went back to step {step}", service.now())
     service.store.jobs.release(job_id, service.now(), f"goes on from step {step}, by {caller.key.name}")
     service.bell.ring()
     return service.store.jobs.get(job_id, service.now())
+
+
+def require_below(view: JobView, usage: Usage) -> None:
+    """A job that goes on at one of its limits would be stopped at once.
+
+    Raises:
+        Conflict: it has reached one.
+    """
+    if is_reached(view.limits, usage):
+        raise Conflict("the job has reached one of its limits", where=view.id, cure="Raise that limit first.")
 
 
 @contextmanager

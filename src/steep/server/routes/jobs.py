@@ -8,8 +8,7 @@ from fastapi import APIRouter, Body, Path, Query
 from fastapi.responses import Response
 
 from steep.server.auth import Admin, Caller, Here, Member, Viewer
-from steep.server.deriving import branch_job, clone_spec, rollback_job
-from steep.server.limits import is_reached
+from steep.server.deriving import branch_job, clone_spec, require_below, rollback_job
 from steep.server.loops.limits import usage_of
 from steep.server.losing import declare_lost
 from steep.server.promises import PromisingRoute
@@ -109,8 +108,8 @@ def resume(here: Here, caller: Member, job: Job) -> Response:
     """It goes on from its newest valid checkpoint, as soon as it gets devices."""
     seen(here, caller, job)
     view = here.store.jobs.get(job, here.now())
-    if view.standing.reason is Reason.HELD_BY_LIMIT and is_reached(view.limits, usage_of(view)):
-        raise Conflict("the job has reached one of its limits", where=job, cure="Raise that limit first.")
+    if not view.standing.is_terminal:
+        require_below(view, usage_of(view))
     here.store.jobs.release(job, here.now(), f"resumed by {caller.key.name}")
     here.bell.ring()
     return answer(here.store.jobs.get(job, here.now()))

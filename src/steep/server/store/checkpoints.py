@@ -7,14 +7,15 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, Select, and_, func, select, true, update
 
-from steep.server.store.database import Database
+from steep.server.store.database import Database, Transaction
 from steep.server.store.measurements import Evaluation, read_evaluations
 from steep.server.store.paging import PageRequest, find
 from steep.server.store.savings import change_checkpoint, count_bytes, count_freed, mark_deleted
 from steep.server.store.standings import lock_job
-from steep.server.store.tables import checkpoints, evaluations, jobs, later_scores
+from steep.server.store.tables import checkpoints, evaluations, job_progress, jobs, later_scores
 from steep.spec.api.checkpoints import CheckpointView
 from steep.spec.api.common import Page
+from steep.spec.api.jobs import Progress
 from steep.spec.errors import Conflict, NotFound
 from steep.spec.events import EventKind
 
@@ -214,7 +215,8 @@ class Checkpoints:
                 count_freed(transaction, job_id, freed_bytes)
 
     def set_aside(self, job_id: str, after_step: int, detail: str, now: float) -> Sequence[int]:
-        """A job went back to a step: later checkpoints are no part of its line any more, nor what was measured on them.
+        """A job went back to a step: later checkpoints are no part of its line any more, nor what was measured on them, and
+        its progress is that of the step.
 
         Returns the steps of those. Their bytes may still be there, as `artifacts/lineage.py` keeps them, and count no more.
         """
@@ -231,8 +233,19 @@ class Checkpoints:
                 evaluations.delete().where(evaluations.c.job_id == job_id, evaluations.c.step > after_step)
             )
             count_bytes(transaction, job_id)
+            _go_back(transaction, job_id, after_step)
             transaction.emit(job, EventKind.ROLLED_BACK, detail, data={"step": after_step, "set_aside": steps})
             return steps
+
+
+def _go_back(transaction: Transaction, job_id: str, step: int) -> None:
+    """A limit of tokens counts what the job's line has seen, and what was set aside is no part of that."""
+    same = job_progress.c.job_id == job_id
+    before = Progress.model_validate(transaction.execute(select(job_progress.c.progress).where(same)).scalar_one())
+    tokens = select(checkpoints.c.tokens_seen).where(checkpoints.c.job_id == job_id, checkpoints.c.step == step)
+    tokens_seen = transaction.execute(tokens).scalar_one_or_none() or 0
+    now = before.model_copy(update={"step": step, "tokens_seen": tokens_seen, "eta_seconds": None})
+    transaction.execute(update(job_progress).where(same).values(progress=now.model_dump(mode="json")))
 
 
 def _whole() -> Select[Any]:
