@@ -74,6 +74,13 @@ def test_progress_is_the_newest_and_events_tell_of_it_now_and_then(store: Store)
     assert progress.step == 30
 
 
+def test_a_clock_that_ran_ahead_silences_no_progress_once_it_is_right_again(store: Store) -> None:
+    attempt = running(store)
+    heard(store, attempt, 100.0, step(1, time=1e6))
+    heard(store, attempt, 101.0, step(2, time=101.0), step(3, time=102.0), step(4, time=112.0), first=1)
+    assert [data["step"] for data in told(store, attempt.job_id, EventKind.PROGRESS)] == [1, 2, 4]
+
+
 def test_a_loss_that_is_no_number_and_letters_that_no_database_knows_are_kept(store: Store) -> None:
     attempt = running(store)
     odd = NoticeReport(code="odd", message="a\0b \ud800 \N{SNOWMAN}")

@@ -190,7 +190,7 @@ def _step(taking: _Taking, report: StepReport) -> None:
 
 def _tell_progress(taking: _Taking, report: ProgressReport | StepReport, message: Callable[[], str]) -> None:
     at = report.time or taking.transaction.now
-    if at - taking.told_at < PROGRESS_EVENT_SECONDS:
+    if 0 <= at - taking.told_at < PROGRESS_EVENT_SECONDS:  # before 0 lies what a clock said that ran ahead
         return
     taking.told_at = at
     data = taking.progress.model_dump(mode="json", exclude_none=True, exclude={"updated_at"})
