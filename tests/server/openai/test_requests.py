@@ -65,6 +65,7 @@ def test_files_are_uploaded_listed_read_and_deleted(client: OpenAI, house: Servi
     listed = [one.id for one in client.files.list(limit=2) if one.id in ids]
     assert listed == ids[::-1]
     assert [one.id for one in client.files.list(limit=1, order="asc") if one.id in ids] == ids
+    assert {one.id for one in client.files.list(limit=10_000)} >= set(ids), "as many as OpenAI allows to ask for"
     assert list(client.files.list(purpose="batch")) == []
     assert client.files.delete(made[0].id).deleted
     with pytest.raises(openai.NotFoundError) as error:
@@ -284,6 +285,10 @@ def test_without_a_good_key_nothing_is_told(house: Serving) -> None:
 def test_another_projects_things_do_not_exist(client: OpenAI, house: Serving, file: str, order: Order) -> None:
     job = client.fine_tuning.jobs.create(**order(file)).id
     with openai_client(house.address, house.key("member", "physics")) as stranger:
+        for resource, there in ((stranger.files, file), (stranger.fine_tuning.jobs, job)):
+            for known in (there, "nobody-knows-it"):
+                with pytest.raises(openai.BadRequestError, match=f"there is no {known}"):
+                    resource.list(after=known)
         assert list(stranger.files.list()) == []
         assert list(stranger.fine_tuning.jobs.list()) == []
         for ask in (

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, TypeVar
 
 from fastapi import Header, Query
+from pydantic import AfterValidator
 
 from steep.server.openai.shapes import CheckpointObject, FileObject, JobEvent, JobObject, ListAnswer, ModelObject
 from steep.server.store.paging import MAX_PAGE_SIZE
@@ -13,7 +14,13 @@ from steep.server.store.paging import MAX_PAGE_SIZE
 Item = TypeVar("Item", FileObject, JobObject, JobEvent, CheckpointObject, ModelObject)
 
 After = Annotated[str | None, Query(max_length=200, description="Id of the last item that is known.")]
-Limit = Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="Items at most.")]
+Limit = Annotated[
+    int,
+    Query(ge=1, description=f"Items at most; {MAX_PAGE_SIZE} are the most that one answer has."),
+    AfterValidator(
+        lambda asked: min(asked, MAX_PAGE_SIZE)
+    ),  # OpenAI allows for more in some lists: more come after these
+]
 ProjectHeader = Annotated[
     str | None, Header(alias="OpenAI-Project", max_length=100, description="A project; by default the key's.")
 ]

@@ -90,7 +90,7 @@ def find(
     column = sortable[name]
     descending = name.endswith(("_at", "priority", "time")) if page.descending is None else page.descending
     if page.after is not None:
-        query = query.where(_beyond(connection, column, tie, page.after, descending))
+        query = query.where(_beyond(connection, query, column, tie, page.after, descending))
     order = column.desc() if descending else column.asc()
     if getattr(column, "nullable", True):  # where no row is without a value, an index gives the order
         order = order.nulls_last()
@@ -105,12 +105,20 @@ def find(
 
 
 def _beyond(
-    connection: Connection, column: ColumnElement[Any], tie: ColumnElement[Any], after: str | int, descending: bool
+    connection: Connection,
+    query: Select[Any],
+    column: ColumnElement[Any],
+    tie: ColumnElement[Any],
+    after: str | int,
+    descending: bool,
 ) -> ColumnElement[bool]:
-    """Whether a row comes behind the one of an id, in a column that has no empty places."""
+    """Whether a row comes behind the one of an id, in a column that has no empty places.
+
+    That one must be of the same list: of what is in no list that one may see nobody learns that it is there.
+    """
     if column is tie:
         return tie < after if descending else tie > after
-    value = connection.execute(select(column).where(tie == after)).scalar_one_or_none()
+    value = connection.execute(query.with_only_columns(column).where(tie == after)).scalar_one_or_none()
     if value is None:
         raise InvalidInput(f"there is no {after}", where="after", cure="Take the id of an item of an earlier answer.")
     this, last = tuple_(column, tie), tuple_(literal(value, column.type), literal(after, tie.type))
