@@ -179,6 +179,27 @@ def test_it_is_written_down_before_the_copy_goes(tmp_path: Path, monkeypatch: py
     shelf.service.close()
 
 
+def test_a_copy_in_a_store_that_was_away_goes_when_it_is_asked_for_again(tmp_path: Path) -> None:
+    place, away = tmp_path / "copies", tmp_path / "away"
+    place.mkdir()
+    shelf = Shelf(tmp_path, artifacts=str(place))
+    job = shelf.job(10, 20, size=1000)
+    remote = RemoteCheckpoints(open_store(f"{place}/{job}"), "kept", "data")
+    remote.upload(shelf.service.run(job).catalog(), 10)
+    place.rename(away)
+    place.write_text("no directory")
+    first = remove_checkpoint(shelf.service, job, 10).freed_bytes
+    place.unlink()
+    away.rename(place)
+    assert remote.steps() == [10]
+    again = remove_checkpoint(shelf.service, job, 10).freed_bytes
+    assert remote.steps() == []
+    assert again > 1000
+    assert shelf.store.jobs.get(job, shelf.now).cost.freed_bytes == first + again
+    assert remove_checkpoint(shelf.service, job, 10).freed_bytes == 0
+    shelf.service.close()
+
+
 @pytest.mark.parametrize("again", [remove_checkpoint, lambda service, job, _: pruned_steps(service, job)])
 def test_a_deletion_that_was_cut_off_goes_on_when_it_is_asked_for_again(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch, again: Any

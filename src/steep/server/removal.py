@@ -48,7 +48,7 @@ def remove_checkpoint(service: Service, job_id: str, step: int, why: str = "dele
     catalog = service.run(job_id).catalog()
     if view.state == "deleted":
         catalog.bury(step)
-        return Freed(freed_bytes=0)
+        return Freed(freed_bytes=_remove_copy(service, job_id, step))
     if service.store.jobs.get(job_id, service.now()).standing.state not in (
         State.QUEUED,
         State.SUCCEEDED,
@@ -64,6 +64,11 @@ def remove_checkpoint(service: Service, job_id: str, step: int, why: str = "dele
             raise Conflict(error.what, where=f"{job_id}/{step}", cure=error.cure) from error
     service.store.checkpoints.delete(job_id, step, freed, f"step {step} {why}", service.now())
     catalog.bury(step)
+    return Freed(freed_bytes=freed + _remove_copy(service, job_id, step))
+
+
+def _remove_copy(service: Service, job_id: str, step: int) -> int:
+    """What a store that did not answer keeps goes when it is asked for again."""
     copy_bytes = remove_copy(service, job_id, step)
     service.store.checkpoints.count_freed(job_id, copy_bytes, service.now())
-    return Freed(freed_bytes=freed + copy_bytes)
+    return copy_bytes
