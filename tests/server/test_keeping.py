@@ -17,10 +17,10 @@ from steep.artifacts.store import open_store
 from steep.server import copies
 from steep.server.keeping import prune
 from steep.server.loops.retention import RetentionLoop
-from steep.server.removal import remove_checkpoint
+from steep.server.removal import delete_checkpoint, remove_checkpoint
 from steep.server.service import Service
 from steep.spec.api.projects import Keeping, ProjectRequest, ProjectView
-from steep.spec.errors import Conflict
+from steep.spec.errors import Conflict, NotFound
 from steep.spec.events import EventKind
 from steep.spec.job import JobSpec
 
@@ -226,8 +226,11 @@ def test_nothing_goes_while_somebody_works(shelf: Shelf) -> None:
     with pytest.raises(Conflict, match="a worker uses"):
         pruned(shelf, job)
     job = shelf.job(*STEPS)
-    with shelf.service.run(job).lock(), pytest.raises(Conflict, match="is working here"):
-        pruned(shelf, job)
+    with shelf.service.run(job).lock():
+        with pytest.raises(Conflict, match="is working here"):
+            pruned(shelf, job)
+        with pytest.raises(Conflict, match="is working here"):
+            delete_checkpoint(shelf.service, job, 10)
     assert kept(shelf, job) == list(STEPS)
 
 
@@ -276,6 +279,18 @@ def test_it_is_asked_for_over_the_wire(tmp_path: Path) -> None:
         assert project().keep == Keeping(after_seconds=60.0, last=3, best=1)
         client.projects.change("default", keep=Keeping())
         assert project().keep.after_seconds is None
+
+
+def test_one_is_not_deleted_over_the_wire_while_somebody_is_at_it(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    job = shelf.job(*STEPS)
+    shelf.service.close()
+    with serving(tmp_path) as house, house.client() as client:
+        with house.service.run(job).lock(), pytest.raises(Conflict, match="is working here"):
+            client.checkpoints.delete(job, 10)
+        assert client.checkpoints.delete(job, 10).freed_bytes > 0
+        with pytest.raises(NotFound):
+            client.checkpoints.delete(job, 11)
 
 
 def test_it_goes_on_with_the_server(tmp_path: Path) -> None:

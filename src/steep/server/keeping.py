@@ -11,11 +11,10 @@ from dataclasses import replace
 
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.retention import CheckpointFacts, RetentionPolicy, to_delete
-from steep.server.removal import remove_checkpoint
+from steep.server.removal import held, remove_checkpoint
 from steep.server.service import Service
 from steep.server.store.paging import MAX_PAGE_SIZE, PageRequest
 from steep.spec.api.checkpoints import CheckpointView, Pruned
-from steep.spec.errors import Conflict, RunBusy
 from steep.spec.units import format_bytes
 
 
@@ -45,16 +44,13 @@ def prune(service: Service, job_id: str, *, keep_last: int, keep_best: int, why:
     if dry_run or not (steps or catalog.condemned_steps()):
         sizes = {view.step: view.size_bytes for view in views}
         return Pruned(steps=tuple(steps), freed_bytes=sum(sizes[step] for step in steps))
-    try:
-        with run.lock():
-            begun, known = catalog.condemned_steps(), {view.step for view in views}
-            for step in begun:
-                if step not in known:  # it is written down already
-                    catalog.bury(step)
-            steps = sorted({*steps, *known.intersection(begun)})
-            freed = [remove_checkpoint(service, job_id, step, why).freed_bytes for step in steps]
-    except RunBusy as error:
-        raise Conflict(error.what, where=job_id, cure="Wait until it is done.") from error
+    with held(service, job_id):
+        begun, known = catalog.condemned_steps(), {view.step for view in views}
+        for step in begun:
+            if step not in known:  # it is written down already
+                catalog.bury(step)
+        steps = sorted({*steps, *known.intersection(begun)})
+        freed = [remove_checkpoint(service, job_id, step, why).freed_bytes for step in steps]
     return Pruned(steps=tuple(steps), freed_bytes=sum(freed))
 
 

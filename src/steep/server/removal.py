@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from steep.server.copies import remove_copies, remove_copy
 from steep.server.service import Service
 from steep.spec.api.checkpoints import Freed
-from steep.spec.errors import Conflict, InvalidInput
+from steep.spec.errors import Conflict, InvalidInput, RunBusy
 from steep.spec.states import State
 
 
@@ -49,13 +51,7 @@ def remove_checkpoint(service: Service, job_id: str, step: int, why: str = "dele
     if view.state == "deleted":
         catalog.bury(step)
         return Freed(freed_bytes=_remove_copy(service, job_id, step))
-    if service.store.jobs.get(job_id, service.now()).standing.state not in (
-        State.QUEUED,
-        State.SUCCEEDED,
-        State.FAILED,
-        State.CANCELLED,
-    ):
-        raise Conflict("a worker uses the checkpoints of this job", where=job_id, cure="Pause it first.")
+    _require_rest(service, job_id)
     freed = 0
     if step in catalog.steps() or step in catalog.condemned_steps():
         try:
@@ -65,6 +61,40 @@ def remove_checkpoint(service: Service, job_id: str, step: int, why: str = "dele
     service.store.checkpoints.delete(job_id, step, freed, f"step {step} {why}", service.now())
     catalog.bury(step)
     return Freed(freed_bytes=freed + _remove_copy(service, job_id, step))
+
+
+def delete_checkpoint(service: Service, job_id: str, step: int) -> Freed:
+    """Delete a checkpoint while nobody else is at the job's files, which its state alone does not tell: a worker that is not
+    heard of may be, or whoever has it branched, rolled back or pruned.
+
+    Raises:
+        Conflict: as `remove_checkpoint` says, or somebody is at them.
+        NotFound: there is no such checkpoint.
+    """
+    if service.store.checkpoints.get(job_id, step).state != "deleted":
+        _require_rest(service, job_id)
+    with held(service, job_id):
+        return remove_checkpoint(service, job_id, step)
+
+
+@contextmanager
+def held(service: Service, job_id: str) -> Iterator[None]:
+    """Hold a job's run directory, so that nobody else works in it.
+
+    Raises:
+        Conflict: somebody does.
+    """
+    try:
+        with service.run(job_id).lock():
+            yield
+    except RunBusy as error:
+        raise Conflict(error.what, where=job_id, cure="Wait until it is done.") from error
+
+
+def _require_rest(service: Service, job_id: str) -> None:
+    state = service.store.jobs.get(job_id, service.now()).standing.state
+    if state is not State.QUEUED and not state.is_terminal:
+        raise Conflict("a worker uses the checkpoints of this job", where=job_id, cure="Pause it first.")
 
 
 def _remove_copy(service: Service, job_id: str, step: int) -> int:

@@ -13,7 +13,7 @@ from steep.server.evaluating import order_evaluation
 from steep.server.filelists import checkpoint_file, checkpoint_files
 from steep.server.keeping import prune
 from steep.server.promises import PromisingRoute
-from steep.server.removal import remove_checkpoint
+from steep.server.removal import delete_checkpoint
 from steep.server.routes.answers import BYTES, Paging, answer, file_answer, problems
 from steep.server.routes.jobs import Job, seen
 from steep.server.routes.repeats import RepeatKey, repeat_of
@@ -76,7 +76,7 @@ def pin(here: Here, caller: Member, job: Job, step: Step, request: PinRequest) -
 def delete(here: Here, caller: Member, job: Job, step: Step) -> Response:
     """Its bytes go. What was measured on it stays."""
     seen(here, caller, job)
-    return answer(remove_checkpoint(here, job, step))
+    return answer(delete_checkpoint(here, job, step))
 
 
 @router.post("/{step}/verify", summary="Read it back", response_model=CheckpointView, responses=problems(404, 409))
