@@ -316,6 +316,8 @@ def test_projects_tell_what_they_may_use_and_what_they_use(store: Store) -> None
         store.projects.create(ProjectRequest(name="docs"), 2.0)
     store.projects.ensure("docs", 2.0)
     store.files.add("a.txt", "docs", 5, "hash", 2.0)
+    with pytest.raises(InvalidInput, match="has no room for it"):
+        store.files.add("b.txt", "docs", 6, "hash", 2.0)
     running(store, project="docs", devices=gpus(1, 2))
     found = store.projects.get("docs")
     assert (found.share, found.quota.stored_bytes, found.stored_bytes) == (2.0, 10, 5)

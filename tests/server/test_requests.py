@@ -294,9 +294,12 @@ def test_a_name_is_no_path(http: httpx.Client, name: str) -> None:
 def test_a_full_project_takes_no_more(client: Client, tmp_path: Path) -> None:
     client.projects.create("small", quota=Quota(stored_bytes=10))
     (tmp_path / "x.txt").write_text("more than ten bytes")
-    client.files.upload(tmp_path / "x.txt", project="small")
-    with pytest.raises(InvalidInput, match="filled its storage"):
+    (tmp_path / "ten.txt").write_text("ten bytes.")
+    with pytest.raises(InvalidInput, match="has no room for it"):
         client.files.upload(tmp_path / "x.txt", project="small")
+    client.files.upload(tmp_path / "ten.txt", project="small")
+    with pytest.raises(InvalidInput, match="filled its storage"):
+        client.files.upload(tmp_path / "ten.txt", project="small")
 
 
 @pytest.mark.parametrize(

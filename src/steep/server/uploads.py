@@ -16,6 +16,7 @@ from steep.artifacts.files import full_disk_stops, make_directory, sync_director
 from steep.server.removal import remove_tree
 from steep.server.service import Service
 from steep.server.store.ids import hash_of, new_id
+from steep.server.store.projects import require_room
 from steep.server.store.repeats import Idempotency
 from steep.spec.api.checkpoints import Freed
 from steep.spec.api.files import FileView
@@ -24,6 +25,9 @@ from steep.spec.errors import InvalidInput, NotFound, OutOfSpace
 LONGEST_NAME_BYTES = 200
 SPARE_BYTES = 1 << 30
 """An upload leaves this much of the disk free: jobs need it more."""
+
+LOOK_BYTES = 64 << 20
+"""Each time that so many have come, it is looked again whether there is room: others write too."""
 
 
 def plain_name(name: str) -> str:
@@ -76,9 +80,10 @@ async def receive(
     file_id = new_id("file")
     directory = service.settings.file_directory(file_id)
     target = directory / plain_name(name)
-    await asyncio.to_thread(_make_room, service, project, directory)
+    await asyncio.to_thread(_require_room, service, project, 0)
     try:
-        size_bytes, digest = await _write(service, pieces, target)
+        await asyncio.to_thread(make_directory, directory)
+        size_bytes, digest = await _write(service, pieces, target, project)
         if blake3_hex is not None and digest != blake3_hex.lower():
             raise InvalidInput(
                 f"what came has the hash {digest}, not {blake3_hex}", where="blake3", cure="Send it again."
@@ -106,25 +111,19 @@ def remove_file(service: Service, file_id: str) -> Freed:
     return Freed(freed_bytes=remove_tree(service.settings.file_directory(file_id)))
 
 
-def _make_room(service: Service, project: str, directory: Path) -> None:
+def _require_room(service: Service, project: str, size_bytes: int) -> None:
+    """Whether an upload may go on that has come to so many bytes."""
     try:
         view = service.store.projects.get(project)
     except NotFound as error:
         raise InvalidInput(error.what, where="project", cure=error.cure) from error
-    quota = view.quota.stored_bytes
-    if quota is not None and view.stored_bytes >= quota:
-        raise InvalidInput(
-            f"project {project} has filled its storage",
-            where="project",
-            cure="Delete files or jobs that it needs no more.",
-        )
+    require_room(project, view.quota.stored_bytes, view.stored_bytes, size_bytes)
     if shutil.disk_usage(service.settings.data).free < SPARE_BYTES:
         raise OutOfSpace("there is no room for uploads", where="data directory", cure="Delete what is needed no more.")
-    make_directory(directory)
 
 
-async def _write(service: Service, pieces: AsyncIterator[bytes], target: Path) -> tuple[int, str]:
-    hasher, size_bytes = blake3(), 0
+async def _write(service: Service, pieces: AsyncIterator[bytes], target: Path, project: str) -> tuple[int, str]:
+    hasher, size_bytes, looked_at_bytes = blake3(), 0, 0
     with full_disk_stops(target), open(target, "xb") as stream:
 
         def put(piece: bytes) -> None:
@@ -141,5 +140,8 @@ async def _write(service: Service, pieces: AsyncIterator[bytes], target: Path) -
             if size_bytes > service.settings.bounds.upload_bytes:
                 raise InvalidInput("is larger than files may be here", where="body", cure="Split it.")
             await asyncio.to_thread(put, piece)
+            if size_bytes - looked_at_bytes >= LOOK_BYTES:
+                looked_at_bytes = size_bytes
+                await asyncio.to_thread(_require_room, service, project, size_bytes)
         await asyncio.to_thread(finish)
     return size_bytes, str(hasher.hexdigest())

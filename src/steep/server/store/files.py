@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, delete, insert, select
 from steep.server.store.database import Database
 from steep.server.store.ids import new_id
 from steep.server.store.paging import FIRST_PAGE, PageRequest, containing, find
+from steep.server.store.projects import require_room, stored_bytes
 from steep.server.store.repeats import Idempotency, once_only
 from steep.server.store.tables import files, projects
 from steep.spec.api.common import Page
@@ -48,7 +49,7 @@ class Files:
             once: names the request: the same again returns the file that it made before.
 
         Raises:
-            InvalidInput: there is no such project.
+            InvalidInput: there is no such project, or it may not store so much.
             Conflict: the key was used for another file.
             NotFound: the file was deleted since the same request made it.
         """
@@ -66,8 +67,13 @@ class Files:
             before = once_only(transaction, once, new)
             if before is not None:
                 return _get(transaction.connection, before)
-            if transaction.execute(select(projects.c.name).where(projects.c.name == project)).one_or_none() is None:
+            # locked, so that two that come to their end at once cannot both see the same room
+            owner = transaction.lock(select(projects).where(projects.c.name == project)).one_or_none()
+            if owner is None:
                 raise InvalidInput(f"there is no project {project}", where="project")
+            if owner.quota_stored_bytes is not None:
+                stored = stored_bytes(transaction.connection, [project])[project]
+                require_room(project, owner.quota_stored_bytes, stored, size_bytes)
             transaction.execute(insert(files).values(row))
             return _get(transaction.connection, new)
 

@@ -14,7 +14,7 @@ from steep.server.store.repeats import Idempotency, once_only
 from steep.server.store.tables import attempts, checkpoints, files, jobs, projects
 from steep.spec.api.common import Page
 from steep.spec.api.projects import Keeping, ProjectRequest, ProjectView, Quota
-from steep.spec.errors import Conflict, NotFound
+from steep.spec.errors import Conflict, InvalidInput, NotFound
 
 DEFAULT = "default"
 """The project of jobs that name none; it is always there."""
@@ -116,6 +116,19 @@ def stored_bytes(connection: Connection, names: Collection[str]) -> dict[str, in
         for name, size_bytes in connection.execute(summed):
             stored[name] += int(size_bytes)
     return stored
+
+
+def require_room(project: str, quota_bytes: int | None, stored: int, more_bytes: int) -> None:
+    """Whether so many more bytes may be stored in a project.
+
+    Raises:
+        InvalidInput: they may not.
+    """
+    if quota_bytes is None or (stored < quota_bytes and stored + more_bytes <= quota_bytes):
+        return
+    what = "has filled its storage" if stored >= quota_bytes else "has no room for it in its storage"
+    cure = "Delete files or jobs that it needs no more."
+    raise InvalidInput(f"project {project} {what}", where="project", cure=cure)
 
 
 def _get(connection: Connection, name: str) -> ProjectView:
