@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.server.serving import ServerProcess
 from tests.server.shelving import Shelf
 
 from steep.server import uploads
@@ -70,3 +73,40 @@ def test_an_upload_ends_when_it_is_more_than_its_project_may_store(
         upload(shelf, sender, "small")
     assert sender.taken == 5
     assert upload(shelf, Sender(4), "small").size_bytes == 4000
+
+
+def left(files: Path, name: str, hours: float) -> Path:
+    """What somebody wrote so long ago."""
+    directory = files / name
+    directory.mkdir(parents=True)
+    (directory / "x.txt").write_bytes(PIECE)
+    age(directory, hours)
+    return directory
+
+
+def age(directory: Path, hours: float) -> None:
+    then = time.time() - hours * 3600
+    for path in (directory / "x.txt", directory):
+        os.utime(path, (then, then))
+
+
+def test_what_nobody_can_ask_for_goes_and_all_else_stays(shelf: Shelf) -> None:
+    files = shelf.service.settings.data / "files"
+    known = files / upload(shelf, Sender(1)).id
+    age(known, 2)
+    forgotten, fresh = left(files, "file-forgotten", 2), left(files, "file-fresh", 0.5)
+    going_on = left(files, "file-going-on", 2)
+    (going_on / "x.txt").write_bytes(PIECE)
+    assert uploads.sweep(shelf.service) == len(PIECE)
+    assert sorted(files.iterdir()) == sorted([known, fresh, going_on])
+    assert not forgotten.exists()
+
+
+def test_a_server_that_starts_deletes_what_an_earlier_one_left(tmp_path: Path) -> None:
+    forgotten = left(tmp_path / "data" / "files", "file-forgotten", 2)
+    server = ServerProcess(tmp_path / "data", tmp_path, ("--cold",))
+    server.start()
+    try:
+        assert not forgotten.exists()
+    finally:
+        server.end()

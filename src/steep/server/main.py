@@ -52,6 +52,7 @@ def serve(settings: ServerSettings, *, local_key: bool = False) -> None:
     from steep.server.loops.all import Loops
     from steep.server.service import Service
     from steep.server.tracing import open_traces
+    from steep.server.uploads import sweep
     from steep.server.webserver import StoppableServer, web_config
 
     traces = open_traces(os.environ)
@@ -59,6 +60,7 @@ def serve(settings: ServerSettings, *, local_key: bool = False) -> None:
     service.traces = traces
     try:
         key_file = ensure_key(service, for_user=local_key)
+        sweep(service)
         loops = Loops(service)
         app = make_app(service, on_start=loops.start, on_end=loops.end)
         log.info("serving %s from %s; an admin's key lies in %s", settings.address, settings.data, key_file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import unicodedata
@@ -21,10 +22,16 @@ from steep.server.store.repeats import Idempotency
 from steep.spec.api.checkpoints import Freed
 from steep.spec.api.files import FileView
 from steep.spec.errors import InvalidInput, NotFound, OutOfSpace
+from steep.spec.units import format_bytes
+
+log = logging.getLogger(__name__)
 
 LONGEST_NAME_BYTES = 200
 SPARE_BYTES = 1 << 30
 """An upload leaves this much of the disk free: jobs need it more."""
+
+LEFT_SECONDS = 3600.0
+"""What nobody has written to for so long is no upload that goes on."""
 
 LOOK_BYTES = 64 << 20
 """Each time that so many have come, it is looked again whether there is room: others write too."""
@@ -109,6 +116,31 @@ def remove_file(service: Service, file_id: str) -> Freed:
     """
     service.store.files.delete(file_id, service.now())
     return Freed(freed_bytes=remove_tree(service.settings.file_directory(file_id)))
+
+
+def sweep(service: Service) -> int:
+    """Delete what an earlier server left of uploads and deletions that were cut off, and that nobody can ask for.
+
+    Returns the bytes that it freed. What was written to of late may be an upload that another replica takes in.
+    """
+    directories = list((service.settings.data / "files").iterdir())  # before it is asked which are known
+    known, freed = service.store.files.ids(), 0
+    for directory in directories:
+        if directory.name in known:
+            continue
+        try:
+            if service.now() - _touched_at(directory) > LEFT_SECONDS:
+                freed += remove_tree(directory)
+        except OSError as error:
+            log.warning("%s is left of an upload, and cannot be deleted: %s", directory, error)
+    if freed:
+        log.info("%s freed that were left of uploads", format_bytes(freed))
+    return freed
+
+
+def _touched_at(directory: Path) -> float:
+    """When something in it was last written."""
+    return max(path.lstat().st_mtime for path in (directory, *directory.rglob("*")))
 
 
 def _require_room(service: Service, project: str, size_bytes: int) -> None:

@@ -86,6 +86,11 @@ class Files:
         with self._database.read() as connection:
             return _get(connection, file_id)
 
+    def ids(self) -> frozenset[str]:
+        """Of all of them."""
+        with self._database.read() as connection:
+            return frozenset(connection.execute(select(files.c.id)).scalars())
+
     def list(
         self, page: PageRequest = FIRST_PAGE, *, of_projects: Collection[str] | None = None, name: str | None = None
     ) -> Page[FileView]:
