@@ -202,6 +202,14 @@ def test_lower_priorities_yield_when_that_is_enough_the_least_important_and_the_
     assert why(decisions) == {"urgent": "waiting for 2 x GPU; next in the queue"}
 
 
+def test_who_yields_to_another_project_learns_nothing_of_its_job():
+    projects = [ProjectUse("p"), ProjectUse("law")]
+    decisions = decide([waiting("secret", priority=5, project="law")], machine(1), [running("low", 0)], projects)
+    (one,) = decisions.preemptions
+    assert (one.job_id, one.for_job_id) == ("low", "secret")
+    assert one.detail == "yields to a job of another project, whose priority is higher"
+
+
 def test_nobody_yields_to_an_equal_or_in_vain():
     assert decide([waiting("same", 1)], machine(1), [running("r", 0)]).preemptions == []
     held = [running("low", 0), running("high", 1, priority=9)]

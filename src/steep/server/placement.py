@@ -273,8 +273,7 @@ class _Round:
         for place in {(self._devices[number].backend, self._devices[number].location) for number in freed}:
             self._has_changed(place)
         for victim in victims:
-            detail = f"yields to job {job.id}, whose priority is {job.priority} and not {victim.priority}"
-            self._decisions.preemptions.append(Preemption(victim.id, job.id, detail))
+            self._decisions.preemptions.append(Preemption(victim.id, job.id, _yields(victim, job)))
         return asking.spots[chosen.place]
 
     def _victims(self, job: WaitingJob, need: Need, spot: _Spot) -> list[RunningJob]:
@@ -326,6 +325,13 @@ def _ahead(jobs: int) -> str:
     if jobs > NUM_COUNTED:
         return MANY_AHEAD
     return "1 job ahead" if jobs == 1 else f"{jobs} jobs ahead"
+
+
+def _yields(victim: RunningJob, job: WaitingJob) -> str:
+    """Who reads it is told nothing about the jobs of another project."""
+    if job.project != victim.project:
+        return "yields to a job of another project, whose priority is higher"
+    return f"yields to job {job.id}, whose priority is {job.priority} and not {victim.priority}"
 
 
 def _harm(victims: Sequence[RunningJob]) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from types import FrameType
 
 from steep.artifacts.files import full_disk_stops
 from steep.compute.local.launch import Answer, Launch, write_line
-from steep.compute.local.locks import Held, take, word_of
+from steep.compute.local.locks import Held, take
 from steep.compute.local.processes import (
     Process,
     adopt_orphans,
@@ -104,8 +104,8 @@ def _claim(records: AttemptRecords, launch: Launch) -> list[int]:
         try:
             held.append(take(path, launch.handle))
         except Held:
-            raise SteepError(
-                f"is in use by {word_of(path).partition('@')[0] or 'another worker'}",
+            raise SteepError(  # whose it is stands in the file; it may be another project's, of which this one learns nothing
+                "is in use by another worker",
                 where=path.stem,
                 cure="Start this one when that one is gone, or on another device.",
             ) from None
