@@ -139,6 +139,20 @@ def test_an_export_keeps_its_folders(do: Do, service: Service, tmp_path: Path) -
     assert contents(tmp_path / "model") == {name: name.encode() for name in ("config.json", "original/a b.txt")}
 
 
+def test_what_cannot_be_told_apart_is_fetched_anew(do: Do, service: Service, tmp_path: Path) -> None:
+    """A server that says no hash: a file of the same size, or its beginning, may be that of another model."""
+    service.route("GET", "/jobs/job-0/export/files", lambda seen: page([{"path": "w", "size_bytes": 3}], seen.query))
+
+    def content(seen: Seen) -> Reply:
+        return Reply(206, b"w") if "range" in seen.headers else Reply(200, b"new")
+
+    service.route("GET", "/jobs/job-0/export/files/w", content)
+    (tmp_path / "w").write_bytes(b"old")
+    (tmp_path / "w.part").write_bytes(b"ol")
+    do("exports.download", "job-0", tmp_path)
+    assert contents(tmp_path) == {"w": b"new"}
+
+
 def test_a_full_disk_is_said_and_what_came_stays(client: Client, service: Service, small_disk: Path) -> None:
     weights = {"weights-00000.safetensors": WEIGHTS[:200_000]}
     Shelf(service, weights)

@@ -78,8 +78,12 @@ def test_from_submission_to_an_export(client: Client, server: ServerProcess, und
     sent = [report.sequence for report in undisturbed.reports()]
     assert sent == list(range(len(reports(server, undisturbed))))
     assert [one.step for one in client.checkpoints.list(undisturbed.id) if one.selected] == [60]
+    other = tmp_path / "export" / "model.safetensors"  # of another job, whose export has the same size
+    other.parent.mkdir()
+    other.write_bytes(bytes(len(export(server, undisturbed))))
     client.exports.download(undisturbed.id, tmp_path / "export")
-    assert (tmp_path / "export" / "model.safetensors").read_bytes() == export(server, undisturbed)
+    assert other.read_bytes() == export(server, undisturbed)
+    assert all(file.blake3 for file in client.exports.files(undisturbed.id))
     client.checkpoints.download(undisturbed.id, 60, tmp_path / "checkpoint")
     assert (tmp_path / "checkpoint" / "manifest.json").exists()
 

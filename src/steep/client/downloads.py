@@ -36,11 +36,14 @@ async def download(wire: Wire, request: Request, file: StoredFile, target: Path,
         OutOfSpace: it does not fit; free space and call again.
         ServerUnavailable: the server has been away for ten minutes; what has come is kept.
     """
-    if target.is_file() and await wire.aside(_is, target, file):
+    is_told_apart = file.blake3 is not None  # else what is here may be another one of the same size
+    if is_told_apart and target.is_file() and await wire.aside(_is, target, file):
         count(file.size_bytes)
         return target
     part = target.with_name(f"{target.name}.part")
     with full_disk_stops(target):
+        if not is_told_apart:
+            part.unlink(missing_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(2):
             await _fetch(wire, request, file, part, count)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from steep.artifacts.hashes import Hashes, files_in, hash_known
 from steep.artifacts.manifest import MANIFEST
 from steep.artifacts.rundir import RunDirectory
 from steep.spec.api.files import StoredFile
-from steep.spec.errors import InvalidInput, NotFound
+from steep.spec.errors import DamagedArtifact, InvalidInput, NotFound
+from steep.spec.stages import Stage
 
 
 def checkpoint_files(run: RunDirectory, step: int) -> list[StoredFile]:
@@ -44,15 +46,16 @@ def checkpoint_file(run: RunDirectory, step: int, name: str) -> Path:
 
 
 def export_files(run: RunDirectory) -> list[StoredFile]:
-    """The files of a run's export.
+    """The files of a run's export, with their hashes: two exports of one base have files of the same names and sizes.
 
     Raises:
         NotFound: it has none yet.
     """
-    files = sorted(path for path in run.export.rglob("*") if path.is_file() and not path.is_symlink())
-    if not files:
-        raise NotFound("the job has no export yet", where=run.path.name, cure="It comes with the job's last stage.")
-    return [StoredFile(path=path.relative_to(run.export).as_posix(), size_bytes=path.stat().st_size) for path in files]
+    known = _hashes(run)
+    return [
+        StoredFile(path=name, size_bytes=path.stat().st_size, blake3=hash_known(path, name, known))
+        for name, path in _exported(run).items()
+    ]
 
 
 def export_file(run: RunDirectory, name: str) -> Path:
@@ -61,6 +64,24 @@ def export_file(run: RunDirectory, name: str) -> Path:
     Raises:
         NotFound: there is none of that name.
     """
-    if name not in {file.path for file in export_files(run)}:
+    path = _exported(run).get(name)
+    if path is None:
         raise NotFound(f"the export has no file {name}", where=run.path.name)
-    return run.export / name
+    return path
+
+
+def _exported(run: RunDirectory) -> dict[str, Path]:
+    found = files_in(run.export)
+    if not found:
+        raise NotFound("the job has no export yet", where=run.path.name, cure="It comes with the job's last stage.")
+    return found
+
+
+def _hashes(run: RunDirectory) -> Hashes:
+    """What the worker wrote down when it had read the export back."""
+    try:
+        done = run.completion(Stage.EXPORT)
+    except DamagedArtifact:
+        return {}
+    known: Hashes = {} if done is None else done["outputs"].get("files", {})
+    return known

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from steep.artifacts.checkpoints import CheckpointCatalog
+from steep.artifacts.hashes import hash_files
 from steep.artifacts.tokens import TokenDataset
 from steep.spec.errors import DamagedArtifact
 from steep.spec.results import Results, Score
@@ -39,7 +40,8 @@ def work(context: Context) -> dict[str, Any]:
     results = _with_completions(context, models, results, selected)
     write_results(context, results)
     report = export_row(context, models, results, selected, context.run.export)
-    return {"export": str(context.run.export), "row": _facts(selected), **report}
+    files = hash_files(context.run.export)  # for whoever downloads it, and while it is in memory still
+    return {"export": str(context.run.export), "row": _facts(selected), "files": files, **report}
 
 
 def export_row(

@@ -27,4 +27,4 @@ class StoredFile(View):
 
     path: str = Field(description="Relative, with `/` between its parts.")
     size_bytes: int
-    blake3: str | None = Field(None, description="Hash of its bytes, in hex; always there for a checkpoint's files.")
+    blake3: str | None = Field(None, description="Hash of its bytes, in hex.")
