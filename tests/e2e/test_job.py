@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -130,11 +131,21 @@ def test_branch_and_rollback(steep: Steep, make_job: MakeJob, tmp_path: Path) ->
         "branch", "trunk", "--from", 12, "--set", "training.budget=16 steps", "--name", "early", "--dir", "early"
     )
     assert branched.returncode == 0, branched.stderr
+    told = json.loads(steep("spec", "explain", "early/job.yaml", "--dir", "early", "--json").stdout)
+    assert {one["field"]: one["value"] for one in told["recipe"]}["total_steps"] == "16"  # and not the trunk's
     done = steep("run", "early/job.yaml", "--dir", "early")
     assert done.returncode == 0, done.stdout + done.stderr
     steps = [report["step"] for report in reports(tmp_path / "early") if report["kind"] == "step"]
     assert steps == [13, 14, 15, 16]
+    assert "Selected: " in steep("checkpoints", "list", "trunk").stdout
     assert steep("rollback", "trunk", "--to", 12).returncode == 0
+    stands = json.loads(steep("status", "trunk", "--json").stdout)
+    assert (stands["step"], stands["loss"], stands["selected"]) == (12, None, None)
+    assert re.search(r"^step 12 of 24, \S+ tokens seen$", steep("status", "trunk").stdout, re.MULTILINE)
+    assert "Selected: " not in steep("checkpoints", "list", "trunk").stdout
+    aside = [row for row in json.loads(steep("checkpoints", "list", "trunk", "--json").stdout) if row["step"] > 16]
+    assert aside
+    assert all(row["gain"] is not None for row in aside)
     again = steep("run", job, "--dir", "trunk")
     assert again.returncode == 0, again.stdout
     assert "going on from step 12" in again.stdout

@@ -45,8 +45,8 @@ def row_facts(row: TreeRow, scores: Mapping[int, Score], branches: Mapping[int, 
         "branches": list(branches.get(manifest.step, ())),
         "identity": manifest.identity,
         "parent": None if manifest.parent is None else manifest.parent.model_dump(mode="json"),
-        "gain": None if score is None else score.gain,
-        "forgetting": None if score is None else score.forgetting,
+        "gain": _measured(manifest, score, "gain"),
+        "forgetting": _measured(manifest, score, "forgetting"),
         "selected": score is not None and score.selected,
         "metrics": manifest.metrics,
     }
@@ -73,11 +73,18 @@ def print_tree(rows: Sequence[TreeRow], scores: Mapping[int, Score], branches: M
             format_tokens(manifest.tokens_seen),
             time.strftime("%Y-%m-%d %H:%M", time.localtime(manifest.created_at)),
             format_bytes(manifest.size_bytes),
-            "-" if score is None else f"{score.gain:+.3f}",
-            "-" if score is None else f"{score.forgetting:+.3f}",
+            *(
+                "-" if (value := _measured(manifest, score, name)) is None else f"{value:+.3f}"
+                for name in ("gain", "forgetting")
+            ),
             _marks(row, score, branches.get(manifest.step, ()) if row.depth == 0 else ()),
         )
     console.print(table)
+
+
+def _measured(manifest: CheckpointManifest, score: Score | None, name: str) -> float | None:
+    """A checkpoint's number in the table of results, or, where it is in none, what training measured."""
+    return manifest.metrics.get(name) if score is None else float(getattr(score, name))
 
 
 def print_selected(results: Results | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,13 +10,16 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict
 
+from steep.artifacts.lineage import TRUNK, Lineage
 from steep.artifacts.rundir import RunDirectory
 from steep.cli.estimate import estimate_facts
 from steep.cli.jobfile import read_job
 from steep.cli.paths import default_run
+from steep.planning.facts import Facts, Trunk
 from steep.planning.recipe import Decision, Recipe, derive
 from steep.spec.job import JobSpec
 from steep.spec.load import read_values
+from steep.spec.stages import Stage
 
 LATER = "derived when the job runs, from the base and the corpus"
 
@@ -58,12 +62,24 @@ def explained(job: Path, overrides: list[str], directory: Path | None) -> Explan
 def _recipe(spec: JobSpec, run: RunDirectory) -> tuple[Recipe | None, str, list[str]]:
     file = run.path / "recipe.json"
     if file.exists() and run.job_file.exists() and run.spec() == spec:
-        recipe = Recipe.model_validate_json(file.read_bytes())
+        recipe = _of_a_branch(spec, run) or Recipe.model_validate_json(file.read_bytes())
         return recipe, f"Derived from what was measured in {run.path}.", []
     facts, notes = estimate_facts(spec)
     if facts is None:
         return None, "Nothing can be derived yet.", notes
     return derive(spec, facts), "Derived from estimates; the assess stage measures, and derives them again.", notes
+
+
+def _of_a_branch(spec: JobSpec, run: RunDirectory) -> Recipe | None:
+    """The recipe of a branch that has not been assessed itself: what lies there is that of the run which it left."""
+    trunk, origin, assessed = run.path / TRUNK, Lineage.read(run).origin, run.completion(Stage.ASSESS)
+    if origin is None or assessed is None or not trunk.exists():
+        return None
+    content = trunk.read_bytes()
+    if (run.path / "recipe.json").read_bytes() != content:
+        return None
+    left = Trunk.model_validate({**json.loads(content), "step": origin.step})
+    return derive(spec, Facts.model_validate({**assessed["outputs"]["facts"], "trunk": left}))
 
 
 def _fields(prefix: str, part: BaseModel, given: Any) -> Iterator[FieldValue]:

@@ -89,6 +89,7 @@ class RunShelf:
         from steep.artifacts.lineage import tree
         from steep.cli.catalog import print_selected, print_tree, row_facts, scores_by_step
         from steep.cli.output import print_json
+        from steep.spec.stages import Stage
 
         rows = tree(self._run)
         scores = scores_by_step(self._run)
@@ -97,7 +98,8 @@ class RunShelf:
             print_json([row_facts(row, *((scores, branches) if row.depth == 0 else ({}, {}))) for row in rows])
         else:
             print_tree(rows, scores, branches)
-            print_selected(self._run.results())
+            if self._run.completion(Stage.SELECT) is not None:  # after a rollback it is to be selected anew
+                print_selected(self._run.results())
 
     def print_one(self, step: int, *, json: bool) -> None:
         """See `Shelf`."""

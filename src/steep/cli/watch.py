@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,12 +82,18 @@ def _view(run: RunDirectory) -> View:
 def _facts(run: RunDirectory, view: View) -> dict[str, Any]:
     from steep.artifacts.checkpoints import CheckpointCatalog
     from steep.cli.launch import is_busy
-    from steep.spec.stages import ORDER
+    from steep.spec.stages import ORDER, Stage
 
     busy = is_busy(run)
-    step = view.step
     results = run.results()
-    selected = None if results is None else results.selected
+    is_selected = results is not None and run.completion(Stage.SELECT) is not None
+    selected = results.selected if results is not None and is_selected else None
+    checkpoints = {one.step: one.tokens_seen for one in CheckpointCatalog(run.checkpoints).list()}
+    step, newest = view.step, max(checkpoints, default=0)
+    if step is not None and not busy and run.completion(Stage.TRAIN) is None and step.step > newest:
+        # it was rolled back behind it, or that step was lost with its process: training goes on from the newest checkpoint
+        seen = {"step": newest, "tokens_seen": checkpoints.get(newest, 0)}
+        step = step.model_copy(update={**seen, "loss": math.nan, "tokens_per_second": math.nan})
     stages: dict[str, str] = {}
     for stage in ORDER:  # what comes after one that is not complete waits for it, and may have to be done again
         waits = any(state != "complete" for state in stages.values())
@@ -99,13 +106,17 @@ def _facts(run: RunDirectory, view: View) -> dict[str, Any]:
         "step": None if step is None else step.step,
         "total_steps": None if step is None else step.total_steps,
         "tokens_seen": None if step is None else step.tokens_seen,
-        "loss": None if step is None else step.loss,
-        "tokens_per_second": None if step is None else step.tokens_per_second,
+        "loss": None if step is None else _known(step.loss),
+        "tokens_per_second": None if step is None else _known(step.tokens_per_second),
         "remaining_seconds": view.remaining_seconds if busy else None,
-        "checkpoints": CheckpointCatalog(run.checkpoints).steps() if run.checkpoints.is_dir() else [],
+        "checkpoints": sorted(checkpoints),
         "selected": None if selected is None else selected.model_dump(mode="json"),
         "warnings": list(dict.fromkeys(notice.message for notice in view.notices if notice.level != "info")),
     }
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _stage_state(run: RunDirectory, view: View, stage: Any, busy: bool) -> str:
@@ -130,10 +141,14 @@ def _print_status(facts: dict[str, Any], view: View) -> None:
     if facts["step"] is not None:
         of = f" of {facts['total_steps']}" if facts["total_steps"] else ""
         left = facts["remaining_seconds"]
-        console.print(
-            f"step {facts['step']}{of}, loss {facts['loss']:.3f}, {format_tokens(facts['tokens_seen'])} tokens seen, "
-            f"{format_tokens(facts['tokens_per_second'])} tokens/s" + (f", {format_seconds(left)} left" if left else "")
-        )
+        words = [f"step {facts['step']}{of}", f"{format_tokens(facts['tokens_seen'])} tokens seen"]
+        if facts["loss"] is not None:
+            words.insert(1, f"loss {facts['loss']:.3f}")
+        if facts["tokens_per_second"] is not None:
+            words.append(f"{format_tokens(facts['tokens_per_second'])} tokens/s")
+        if left:
+            words.append(f"{format_seconds(left)} left")
+        console.print(", ".join(words))
     for step in sorted(view.evaluations):
         name, domain, gain, general, forgetting = evaluation_cells(view, step)
         console.print(f"  {name:<12} domain {domain}  gain {gain}  general {general}  forgetting {forgetting}")

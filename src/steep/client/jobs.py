@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from steep.client.blocking import Face, blocking, iterating
@@ -251,7 +252,8 @@ class AsyncJobs:
 
     async def rollback(self, job: str, step: int) -> AsyncJob:
         """Go back to a checkpoint; later ones are set aside, and training goes on from there."""
-        return await self._ask(post(at("jobs", job, "rollback"), RollbackRequest(step=step)))
+        request = post(at("jobs", job, "rollback"), RollbackRequest(step=step))
+        return await self._ask(replace(request, repeatable=False))  # it goes on at once, and so is not paused any more
 
     async def delete(self, job: str) -> Freed:
         """Delete a job that has ended, with all its files; answers what that freed."""

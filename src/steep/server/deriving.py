@@ -80,8 +80,11 @@ def rollback_job(service: Service, caller: Caller, job_id: str, step: int) -> Jo
     """
     view = service.store.jobs.get(job_id, service.now())
     if not view.standing.is_paused:
+        cure = f"`steep jobs branch {job_id} --from {step}` makes a new job of it."
         raise Conflict(
-            f"the job is {view.standing.state}, not paused", where=job_id, cure="`steep jobs pause` it first."
+            f"the job {'has ended' if view.standing.is_terminal else f'is {view.standing.state}, not paused'}",
+            where=job_id,
+            cure=cure if view.standing.is_terminal else "`steep jobs pause` it first.",
         )
     service.store.checkpoints.require_sound(job_id, step)
     tokens_seen = float(service.store.checkpoints.get(job_id, step).tokens_seen)

@@ -38,6 +38,7 @@ from steep.spec.events import EventKind
 from steep.spec.job import JobSpec
 from steep.spec.states import Reason, Standing, State
 
+_GOING_ON = (State.QUEUED, State.PROVISIONING, State.RUNNING, State.UNREACHABLE)
 _STOP_RANKS = {
     Reason.PREEMPT_REQUESTED: 0,
     Reason.DEVICES_IDLE: 1,
@@ -162,8 +163,10 @@ class Jobs:
     def release(self, job_id: str, now: float, detail: str = "") -> Standing:
         """Let a held job go on. One that is still stopping because of a pause goes on once it has stopped.
 
+        One that waits or works already stays as it is: the answer to the same request may have been lost.
+
         Raises:
-            Conflict: it is neither held nor pausing.
+            Conflict: it has ended, or stops for good.
         """
         with self._database.write(now) as transaction:
             job = lock_job(transaction, job_id)
@@ -172,6 +175,8 @@ class Jobs:
                 transaction.emit(job, EventKind.RELEASED, detail or "goes on once it has stopped")
                 return _stop(transaction, job, Reason.PREEMPT_REQUESTED, detail or "goes on once it has stopped")
             if not standing_of(job).is_paused:
+                if State(job.state) in _GOING_ON:
+                    return standing_of(job)
                 raise _does_not_fit(job, "resumed: it is not paused")
             # at once, which is no time of day: a clock that is ahead now would else make it wait once it is right again
             standing = move_job(transaction, job, State.QUEUED, Reason.RESUMED, detail, queued_at=now, not_before=0.0)
