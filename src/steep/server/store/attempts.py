@@ -233,21 +233,14 @@ class Attempts:
     def revoke(self, job_id: str, number: int, detail: str, now: float, *, if_silent: bool = False) -> bool:
         """Fence an attempt: its token opens nothing more. Its devices stay lent until it is finished.
 
-        Args:
-            job_id: the job.
-            number: of the attempt.
-            detail: why, as a sentence.
-            now: the time.
-            if_silent: leave it open if it is, or was since, heard of.
-
-        Returns whether it was open until now, and is not any more; an attempt that has ended was not.
+        With `if_silent` one that is heard of, or was since somebody looked, stays open. Returns whether it was open until
+        now, and is no more; an attempt that has ended was not.
         """
         with self._database.write(now) as transaction:
             job = lock_job(transaction, job_id)
             attempt = lock_attempt(transaction, job_id, number)
-            if attempt.ended_at is not None or attempt.revoked_at is not None:
-                return False
-            if if_silent and not _is_silent(attempt, now):
+            is_closed = attempt.ended_at is not None or attempt.revoked_at is not None
+            if is_closed or (if_silent and not _is_silent(attempt, now)):
                 return False
             transaction.execute(update(attempts).where(_is(job_id, number)).values(revoked_at=now))
             transaction.emit(job, EventKind.FENCED, detail, attempt=number)
