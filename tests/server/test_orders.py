@@ -105,7 +105,7 @@ def test_an_order_that_is_there_already_is_answered_without_waiting(house: Servi
             "directive": "cancel",
             "directive_detail": "enough",
         }
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
     with house.http("another token") as http:
         assert http.get(url).json()["code"] == "fenced"
     with house.http(house.key("admin")) as http:
