@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.client.service import KEY, Service, digest, job_view, ok, page
+from tests.client.service import KEY, Service, digest, job_view, ok, page, problem
 
 from steep.cli import jobfile
 from steep.cli.demo import make_job
@@ -27,12 +27,27 @@ SMALL = {"name": "job", "base": "org/model", "corpus": {"sources": ["text"]}}
 def service(monkeypatch):
     """A server that takes files and jobs."""
     made = Service()
-    made.files, made.jobs = {}, []
+    made.files, made.jobs, made.confined_to = {}, [], None
+    made.of = lambda seen: seen.query.get("project") or made.confined_to or "default"
+
+    def listed(seen):
+        asked = seen.query.get("project")
+        shown = [one for one in made.files.values() if asked in (None, one["project"])]
+        return page([one for one in shown if made.confined_to in (None, one["project"])], seen.query)
+
+    def projects(seen):
+        names = ["default", "physics"] if made.confined_to is None else [made.confined_to]
+        return page([{"name": name, "created_at": 1.0} for name in names], seen.query)
 
     def upload(seen):
+        project = made.of(seen)
+        if made.confined_to not in (None, project):
+            return problem(
+                403, "no", detail=f"this key opens project {made.confined_to} and no other", code="forbidden"
+            )
         number = f"file-{len(made.files)}"
         made.files[number] = {
-            "id": number, "name": seen.query["name"], "project": "default", "size_bytes": len(seen.body),
+            "id": number, "name": seen.query["name"], "project": project, "size_bytes": len(seen.body),
             "blake3": digest(seen.body), "created_at": 1.0,
         }  # fmt: skip
         made.bodies[number] = seen.body
@@ -44,7 +59,8 @@ def service(monkeypatch):
 
     made.bodies = {}
     made.route("POST", "/files", upload)
-    made.route("GET", "/files", lambda seen: page(list(made.files.values()), seen.query))
+    made.route("GET", "/files", listed)
+    made.route("GET", "/projects", projects)
     made.route("POST", "/jobs", submit)
     monkeypatch.setenv("STEEP_SERVER", made.address)
     monkeypatch.setenv("STEEP_KEY", KEY)
@@ -106,6 +122,22 @@ def test_what_was_uploaded_before_is_not_sent_again(call, elsewhere, job, tmp_pa
     (tmp_path / "text" / "a.md").write_text("another")
     assert call("jobs", "submit", job)[0] == 0
     assert len(elsewhere.files) == 5
+
+
+def test_a_key_of_one_project_uploads_to_it(call, elsewhere, job):
+    elsewhere.confined_to = "physics"
+    for _ in range(2):
+        code, _, err = call("jobs", "submit", job)
+        assert code == 0, err
+    assert [one["project"] for one in elsewhere.files.values()] == ["physics"] * 3
+    assert call("jobs", "submit", job, "--project", "default")[0] == 2
+
+
+def test_uploads_of_another_project_are_not_taken(call, elsewhere, job):
+    assert call("jobs", "submit", job, "--project", "physics")[0] == 0
+    assert call("jobs", "submit", job)[0] == 0
+    assert [one["project"] for one in elsewhere.files.values()] == ["physics"] * 3 + ["default"] * 3
+    assert elsewhere.jobs[0]["corpus"] != elsewhere.jobs[1]["corpus"]
 
 
 def test_nothing_is_uploaded_to_a_server_that_reads_the_same_files(call, service, job, tmp_path):

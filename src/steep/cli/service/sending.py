@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 UPLOADED = "steep://files/"
 """How a job names an uploaded file: this and its id."""
+
+DEFAULT = "default"
+"""The project of a job that names none, where the key opens all of them."""
 
 
 def is_here(server: str) -> bool:
@@ -41,8 +44,10 @@ def with_uploads(spec: JobSpec, client: Client) -> JobSpec:
     if not is_here(client.server):
         _refuse_what_cannot_be_sent(spec)
 
+    project = spec.service.project if "project" in spec.service.model_fields_set else None
+
     def send(sources: Sequence[Source]) -> tuple[Source, ...]:
-        return upload_sources(sources, client, spec.service.project)
+        return upload_sources(sources, client, project)
 
     replay = spec.replay.source
     changed: dict[str, Any] = {
@@ -54,16 +59,29 @@ def with_uploads(spec: JobSpec, client: Client) -> JobSpec:
     return spec.model_copy(update=changed)
 
 
-def upload_sources(sources: Sequence[Source], client: Client, project: str) -> tuple[Source, ...]:
+def upload_sources(sources: Sequence[Source], client: Client, project: str | None) -> tuple[Source, ...]:
     """Upload those of some sources that lie here, and return all with the uploads in their place.
+
+    Args:
+        sources: of a job.
+        client: speaks to the server.
+        project: of the job; None where it names none, so that the server takes the key's own.
 
     Raises:
         InvalidCorpus: a source is not there.
     """
     from steep.corpus.sources import name_sources
 
-    earlier = {(one.name, one.blake3): one for one in client.files.list(project=project)}
+    earlier = {(one.name, one.blake3): one for one in _earlier(client, project)}
     return tuple(_sent(name, source, client, project, earlier) for name, source in name_sources(sources).items())
+
+
+def _earlier(client: Client, project: str | None) -> Iterator[FileView]:
+    """What was uploaded before for the project of the job, which reads no other's files."""
+    if project is None:  # a key of all projects sees the files of all
+        opened = [one.name for one in client.projects.list()]
+        project = DEFAULT if DEFAULT in opened else next(iter(opened), DEFAULT)
+    return client.files.list(project=project)
 
 
 def _refuse_what_cannot_be_sent(spec: JobSpec) -> None:
@@ -81,7 +99,9 @@ def _refuse_what_cannot_be_sent(spec: JobSpec) -> None:
             )
 
 
-def _sent(name: str, source: Source, client: Client, project: str, earlier: dict[tuple[str, str], FileView]) -> Source:
+def _sent(
+    name: str, source: Source, client: Client, project: str | None, earlier: dict[tuple[str, str], FileView]
+) -> Source:
     """The source as an upload; one that is remote stays as it is."""
     if is_remote(source.path) and not source.path.startswith("file://"):
         return source
@@ -101,7 +121,9 @@ def _sent(name: str, source: Source, client: Client, project: str, earlier: dict
     return source.model_copy(update={"path": UPLOADED + view.id, "name": name, "include": chosen, "exclude": ()})
 
 
-def _upload(path: Path, name: str, client: Client, project: str, earlier: dict[tuple[str, str], FileView]) -> FileView:
+def _upload(
+    path: Path, name: str, client: Client, project: str | None, earlier: dict[tuple[str, str], FileView]
+) -> FileView:
     from steep.artifacts.files import hash_file
     from steep.cli.output import say
     from steep.cli.service.transfer import shown_transfer
