@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 from tests.client.service import KEY, Service, job_view, ok, page, problem
 
+from steep.artifacts.rundir import RunDirectory
 from steep.cli.service import following
 from steep.cli.service.outcome import outcome_error
 from steep.spec.api.jobs import JobDetail
+from steep.spec.job import JobSpec
 from steep.spec.results import Results, Score
 
 STEEP = Path(sys.executable).with_name("steep")
@@ -161,9 +163,40 @@ def test_ctrl_c_leaves_the_job_at_work(life, tmp_path):
     first = watch.stdout.readline()
     watch.send_signal(signal.SIGINT)
     rest, _ = watch.communicate(timeout=90)
-    assert watch.returncode == 0, first + rest
-    assert "the job goes on" in rest
+    assert watch.returncode == 130, first + rest
+    assert "the job goes on. `steep jobs watch job-0` shows it again" in rest
     assert not life.service.requests("POST", "/jobs/job-0/cancel")
+
+
+@pytest.mark.parametrize(
+    ("command", "again"),
+    [
+        (("jobs", "submit", "job.yaml", "--watch"), "steep jobs watch job-0"),
+        (("jobs", "logs", "job-0", "--follow"), "steep jobs logs job-0 --stream stderr --follow"),
+        (("jobs", "events", "job-0", "--follow"), "steep jobs events job-0 --follow"),
+        (("jobs", "events", "--follow"), "steep jobs events --follow"),
+        (("checkpoints", "evaluate", "job-0", "9", "--task", "arc_easy", "--watch"), "steep jobs watch job-0"),
+        (("watch", "run"), "steep watch run"),
+    ],
+)
+def test_what_is_left_at_work_did_not_succeed(call, life, tmp_path, monkeypatch, command, again):
+    def leave(*arguments, **options):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.chdir(tmp_path)
+    Path("job.yaml").write_text(json.dumps({**SPEC, "corpus": {"sources": ["s3://bucket/text"]}}))
+    RunDirectory(tmp_path / "run").write_spec(JobSpec.model_validate(SPEC))
+    life.service.route("POST", "/jobs", lambda seen: ok(job_view(0), 201))
+    life.service.route("POST", "/jobs/job-0/checkpoints/9/evaluations", lambda seen: ok(job_view(0), 201))
+    monkeypatch.setattr("steep.cli.service.following._follow", lambda *given: next(leave()))
+    monkeypatch.setattr("steep.cli.follow.follow", lambda *given, **more: next(leave()))
+    monkeypatch.setattr("steep.client.jobs.Jobs.wait", lambda *given, **more: next(leave()))
+    for name in ("jobs.Jobs.logs", "jobs.Jobs.watch", "house.Events.watch"):
+        monkeypatch.setattr(f"steep.client.{name}", leave)
+    code, out, err = call(*command)
+    assert code == 130, err
+    assert again in out + err
 
 
 def test_a_job_that_waits_says_why(call, life):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from steep.spec.errors import EXIT_LEFT
+
 if TYPE_CHECKING:
     from steep.artifacts.rundir import RunDirectory
     from steep.cli.view import View
@@ -34,8 +36,8 @@ def watch(where: str = RunOrJob) -> None:
     try:
         error = follow(run, console, history=True)
     except KeyboardInterrupt:
-        console.print("Left; the run goes on.")
-        return
+        console.print(f"Left; the run goes on. `steep watch {where}` shows it again.", soft_wrap=True)
+        raise typer.Exit(EXIT_LEFT) from None
     if error is not None:
         raise error
     show(run, console)

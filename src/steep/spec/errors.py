@@ -28,6 +28,7 @@ EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_INVALID = 2
 EXIT_STOPPED = 3
+EXIT_LEFT = 130  # Ctrl-C while something was only watched, as shells say of SIGINT
 
 
 class SteepError(Exception):

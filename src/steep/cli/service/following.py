@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from steep.cli.service.options import JobArgument, JsonOption
+from steep.spec.errors import EXIT_LEFT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +24,8 @@ FollowOption = typer.Option(False, "--follow", "-f", help="Go on until the job h
 def watch(job: str = JobArgument, json: bool = JsonOption) -> None:
     """Watch a job until it has ended, and see what it came to. Ctrl-C leaves it at work.
 
-    Ends with exit code 0 when it is done, 1 when it failed, 2 for invalid input, 3 when it is paused and can be resumed.
+    Ends with exit code 0 when it is done, 1 when it failed, 2 for invalid input, 3 when it is paused and can be resumed,
+    130 when it was left at work.
     """
     from steep.cli.service.connect import connected, find_job
 
@@ -49,7 +51,7 @@ def watch_to_the_end(job: str, *, json: bool) -> None:
         console.print(
             f"Left; the job goes on. `steep jobs watch {job}` shows it again, `steep jobs cancel {job}` ends it."
         )
-        return
+        raise typer.Exit(EXIT_LEFT) from None
     error = outcome_error(detail)
     if json:
         print_json(detail.model_dump(mode="json"))
@@ -120,7 +122,8 @@ def logs(
                 is_empty = False
                 print(text, end="", flush=follow)
         except KeyboardInterrupt:
-            return
+            say(f"Left; the job goes on. `steep jobs logs {found} --stream {stream} --follow` shows this again.")
+            raise typer.Exit(EXIT_LEFT) from None
     if is_empty:
         say(f"Nothing was printed to {stream}. `steep jobs events {found}` tells what happened.")
 
@@ -131,7 +134,7 @@ def events(
     json: bool = typer.Option(False, "--json", help="Print JSON: one object a line with --follow, else a list."),
 ) -> None:
     """What happened, in order: to a job, or to all of them."""
-    from steep.cli.output import print_json
+    from steep.cli.output import print_json, say
     from steep.cli.service.connect import connected, find_job
     from steep.cli.tables import answer_console
 
@@ -154,4 +157,6 @@ def events(
                 whose = "" if job else f"{event.job_id}  "
                 console.print(f"{at}  {whose}{event.kind:<20} {event.message}".rstrip(), soft_wrap=True)
         except KeyboardInterrupt:
-            return
+            whose = ("jobs go", "") if job is None else ("the job goes", f" {of}")
+            say(f"Left; {whose[0]} on. `steep jobs events{whose[1]} --follow` shows this again.")
+            raise typer.Exit(EXIT_LEFT) from None

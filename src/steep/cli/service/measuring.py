@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from steep.spec.errors import InvalidInput
+import typer
+
+from steep.spec.errors import EXIT_LEFT, InvalidInput
 
 
 def evaluate_of_job(
@@ -21,7 +23,7 @@ def evaluate_of_job(
         watch: wait for it.
         json: print JSON.
     """
-    from steep.cli.output import print_json
+    from steep.cli.output import print_json, say
     from steep.cli.service.cards import sentence
     from steep.cli.service.connect import connected
     from steep.cli.service.outcome import outcome_error
@@ -47,7 +49,11 @@ def evaluate_of_job(
                 print(sentence(view))
                 print(f"`steep checkpoints show {job} {step}` shows the numbers when it has succeeded.")
             return
-        client.jobs.wait(view.id, progress=not json)
+        try:
+            client.jobs.wait(view.id, progress=not json)
+        except KeyboardInterrupt:
+            say(f"Left; the measurement goes on. `steep jobs watch {view.id}` shows it again.")
+            raise typer.Exit(EXIT_LEFT) from None
         if error := outcome_error(client.jobs.detail(view.id)):
             raise error
         scores = client.checkpoints.get(job, step).scores
