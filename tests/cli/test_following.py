@@ -218,6 +218,23 @@ def test_what_the_server_says_of_a_wrong_call_reaches_the_user(call, service):
     assert "Say running." in err
 
 
+@pytest.mark.parametrize(
+    ("command", "where"),
+    [
+        (("keys", "create", ""), "name"),
+        (("keys", "create", "bob", "--expires", "0 d"), "expires_in_seconds"),
+        (("projects", "create", "Foo"), "name"),
+        (("projects", "create", "foo", "--share", "-1"), "share"),
+        (("jobs", "update", "job-0", "--priority", "1000"), "priority"),
+    ],
+)
+def test_a_value_that_is_none_is_invalid_input(call, service, command, where):
+    code, _, err = call(*command)
+    assert code == 2
+    assert f"Error: {where}: " in err
+    assert "pydantic" not in err
+
+
 def test_more_jobs_than_are_shown_are_told_of(call, service):
     views = [job_view(number) for number in range(35)]
     service.route("GET", "/jobs", lambda seen: page(views, seen.query))

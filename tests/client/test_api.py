@@ -9,6 +9,7 @@ from tests.client.conftest import Do
 from tests.client.service import Service, digest, event, job_view, ok, page
 
 from steep.spec.api.checkpoints import EvaluationRequest
+from steep.spec.errors import InvalidInput
 
 JOB = job_view(1)
 SPEC = {"name": "n", "base": "b", "corpus": {"sources": ["/t"]}}
@@ -99,3 +100,33 @@ def test_the_request_and_its_answer(
     said = seen.json() if seen.body and "dry_run" not in seen.query else seen.query
     assert {name: said[name] for name in sent or {}} == (sent or {})
     assert ("idempotency-key" in seen.headers) == (called in MAKING)
+
+
+@pytest.mark.parametrize(
+    ("called", "given", "options", "where", "says"),
+    [
+        ("keys.create", ("",), {}, "name", "is empty"),
+        ("keys.create", ("bob",), {"expires_in_seconds": 0.0}, "expires_in_seconds", "greater than 0"),
+        ("keys.change", ("key-1",), {"role": "king"}, "role", "viewer"),
+        ("projects.create", ("Foo",), {}, "name", "small letters, digits and dashes"),
+        ("projects.create", ("foo",), {"share": -1.0}, "share", "greater than 0"),
+        ("jobs.change", ("job-1",), {"priority": 1000}, "priority", "100"),
+        ("jobs.rollback", ("job-1", -1), {}, "step", "0"),
+        ("checkpoints.prune", ("job-1",), {"keep_last": -1}, "keep_last", "1"),
+        ("secrets.set", ("token", ""), {}, "value", "is empty"),
+    ],
+)
+def test_a_value_that_no_server_takes_is_the_users_to_mend(do, service, called, given, options, where, says):
+    with pytest.raises(InvalidInput) as refused:
+        do(called, *given, **options)
+    assert refused.value.where == where
+    assert says in refused.value.what
+    assert "pydantic" not in str(refused.value)
+    assert "^[" not in str(refused.value)
+    assert service.seen == []
+
+
+def test_what_is_wrong_with_a_secret_does_not_tell_it(do):
+    with pytest.raises(InvalidInput) as refused:
+        do("secrets.set", "token", "hush" * 20_000)
+    assert "hush" not in str(refused.value) + str(refused.value.__cause__)

@@ -324,3 +324,10 @@ def test_what_was_set_is_not_looked_for_in_the_file(tmp_path):
         with pytest.raises(InvalidSpec) as refused:
             read(path, overrides=("training.budget=abc",))
         assert refused.value.where == f"{path} --set training.budget"
+
+
+def test_a_name_that_is_none_is_said_in_words():
+    with pytest.raises(InvalidSpec, match="letters, digits, dots, dashes and underscores") as refused:
+        parse_spec({"name": "my job", "base": "org/model", "corpus": {"sources": ["text"]}})
+    assert "'my job'" in str(refused.value)
+    assert "^[" not in str(refused.value)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from steep.client.blocking import Face, blocking, iterating
 from steep.client.downloads import Count, download_all, silent
-from steep.client.requests import at, create, delete, get, patch, post
+from steep.client.requests import at, body_of, create, delete, get, patch, post
 from steep.client.wire import Wire
 from steep.spec.api.checkpoints import CheckpointView, EvaluationRequest, Freed, PinRequest, Pruned, PruneRequest
 from steep.spec.api.common import Page
@@ -67,7 +67,7 @@ class AsyncCheckpoints:
             keep_best: and so many of the best. Pinned and selected ones stay, and what something descends from.
             dry_run: nothing is deleted.
         """
-        body = PruneRequest(keep_last=keep_last, keep_best=keep_best, dry_run=dry_run)
+        body = body_of(PruneRequest, keep_last=keep_last, keep_best=keep_best, dry_run=dry_run)
         return await self._wire.call(post(at("jobs", job, "checkpoints", "prune"), body), Pruned)
 
     async def files(self, job: str, step: int) -> AsyncIterator[StoredFile]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from steep.client.blocking import Face, blocking, iterating
-from steep.client.requests import at, delete, get, put
+from steep.client.requests import at, body_of, delete, get, put
 from steep.client.watching import stream_events
 from steep.client.wire import Wire
 from steep.spec.api.common import Page
@@ -38,7 +38,9 @@ class AsyncSecrets:
 
     async def set(self, name: str, value: str, *, project: str | None = None) -> SecretView:
         """Store a secret, in place of an earlier one of that name."""
-        return await self._wire.call(put(at("secrets", name), SecretRequest(value=value), project=project), SecretView)
+        return await self._wire.call(
+            put(at("secrets", name), body_of(SecretRequest, value=value), project=project), SecretView
+        )
 
     async def delete(self, name: str, *, project: str | None = None) -> None:
         """Forget a secret."""

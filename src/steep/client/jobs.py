@@ -11,7 +11,7 @@ from steep.client.blocking import Face, blocking, iterating
 from steep.client.job import POLL_SECONDS, AsyncJob, Job, Show, Stream
 from steep.client.progress import line_on
 from steep.client.reading import AnySpec, given, read_spec
-from steep.client.requests import Request, at, create, delete, get, patch, post
+from steep.client.requests import Request, at, body_of, create, delete, get, patch, post
 from steep.client.watching import PATIENCE_SECONDS, stream_events
 from steep.client.wire import Wire
 from steep.spec.api.attempts import DeviceSample
@@ -68,7 +68,7 @@ class AsyncJobs:
         idempotency_key: str | None = None,
     ) -> AsyncJob:
         """Submit a new job like another; `set` holds changed fields by dotted path."""
-        body = CloneRequest(**given(name=name, set=set))
+        body = body_of(CloneRequest, **given(name=name, set=set))
         return await self._ask(create(at("jobs", job, "clone"), body, key=idempotency_key))
 
     async def branch(
@@ -81,7 +81,7 @@ class AsyncJobs:
         idempotency_key: str | None = None,
     ) -> AsyncJob:
         """Submit a new job that goes on from a checkpoint of another; `set` holds changed fields by dotted path."""
-        body = BranchRequest(step=step, **given(name=name, set=set))
+        body = body_of(BranchRequest, step=step, **given(name=name, set=set))
         return await self._ask(create(at("jobs", job, "branch"), body, key=idempotency_key))
 
     # ---- looking
@@ -248,11 +248,13 @@ class AsyncJobs:
         limits: Limits | None = None,
     ) -> AsyncJob:
         """Change a job while it lives; what is not given stays."""
-        return await self._ask(patch(at("jobs", job), JobChange(**given(priority=priority, tags=tags, limits=limits))))
+        return await self._ask(
+            patch(at("jobs", job), body_of(JobChange, **given(priority=priority, tags=tags, limits=limits)))
+        )
 
     async def rollback(self, job: str, step: int) -> AsyncJob:
         """Go back to a checkpoint; later ones are set aside, and training goes on from there."""
-        request = post(at("jobs", job, "rollback"), RollbackRequest(step=step))
+        request = post(at("jobs", job, "rollback"), body_of(RollbackRequest, step=step))
         return await self._ask(replace(request, repeatable=False))  # it goes on at once, and so is not paused any more
 
     async def delete(self, job: str) -> Freed:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from steep.client.blocking import Face, blocking, iterating
 from steep.client.reading import given
-from steep.client.requests import at, create, get, patch, post
+from steep.client.requests import at, body_of, create, get, patch, post
 from steep.client.wire import Wire
 from steep.spec.api.common import Page
 from steep.spec.api.keys import KeyChange, KeyRequest, KeyUsage, KeyView, NewKey, Role
@@ -30,7 +30,7 @@ class AsyncKeys:
     ) -> NewKey:
         """Make a key. Its secret is in the answer, and is never shown again."""
         wanted = given(project=project, expires_in_seconds=expires_in_seconds)
-        body = KeyRequest(name=name, role=role, **wanted)
+        body = body_of(KeyRequest, name=name, role=role, **wanted)
         return await self._wire.call(create("/keys", body, key=idempotency_key), NewKey)
 
     async def list(self) -> AsyncIterator[KeyView]:
@@ -44,7 +44,7 @@ class AsyncKeys:
 
     async def change(self, key: str, *, name: str | None = None, role: Role | None = None) -> KeyView:
         """Change a key's name or role; what is not given stays."""
-        return await self._wire.call(patch(at("keys", key), KeyChange(**given(name=name, role=role))), KeyView)
+        return await self._wire.call(patch(at("keys", key), body_of(KeyChange, **given(name=name, role=role))), KeyView)
 
     async def revoke(self, key: str) -> KeyView:
         """Let a key open nothing from now on; what was done with it stays on record."""
@@ -65,7 +65,7 @@ class AsyncProjects:
         self, name: str, *, share: float = 1.0, quota: Quota | None = None, keep: Keeping | None = None
     ) -> ProjectView:
         """Make a project."""
-        body = ProjectRequest(name=name, share=share, **given(quota=quota, keep=keep))
+        body = body_of(ProjectRequest, name=name, share=share, **given(quota=quota, keep=keep))
         return await self._wire.call(create("/projects", body), ProjectView)
 
     async def list(self) -> AsyncIterator[ProjectView]:
@@ -77,7 +77,7 @@ class AsyncProjects:
         self, name: str, *, share: float | None = None, quota: Quota | None = None, keep: Keeping | None = None
     ) -> ProjectView:
         """Change a project's share, quota, or what it keeps of jobs that have ended; what is not given stays."""
-        body = ProjectRequest(name=name, **given(share=share, quota=quota, keep=keep))
+        body = body_of(ProjectRequest, name=name, **given(share=share, quota=quota, keep=keep))
         return await self._wire.call(patch(at("projects", name), body), ProjectView)
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from steep.spec.errors import InvalidInput
+from steep.spec.wording import words_of
 
 BASE = "/api/v1"
 JSON = "application/json"
 
 Plain = str | int | float | bool
 Value = Plain | Sequence[Plain] | None
+Model = TypeVar("Model", bound=BaseModel)
 Content = Callable[[], Iterator[bytes]]
 
 
@@ -78,6 +81,22 @@ def at(*parts: str | int) -> str:
         if part in ("", ".", ".."):
             raise InvalidInput(f"{part!r} is not the id or the name of anything", cure="Give one that `list` shows.")
     return "".join(f"/{quote(str(part), safe='')}" for part in parts)
+
+
+def body_of(model: type[Model], /, **values: Any) -> Model:
+    """What a request carries, from what the user gave.
+
+    Raises:
+        InvalidInput: a value is none that the server would take.
+    """
+    try:
+        return model(**values)
+    except ValidationError as error:
+        issues = error.errors(include_url=False)
+        fields = [".".join(map(str, issue["loc"])) for issue in issues]
+        rest = "".join(f"; {field}: {words_of(issue)}" for field, issue in zip(fields[1:], issues[1:], strict=True))
+        # its cause is left out: it holds the values, of which one may be a secret
+        raise InvalidInput(words_of(issues[0]) + rest, where=fields[0] or None, cure="Give another value.") from None
 
 
 def get(path: str, **query: Value) -> Request:

@@ -29,6 +29,7 @@ from steep.spec.errors import (
 )
 from steep.spec.load import parse_spec
 from steep.spec.states import IllegalTransition
+from steep.spec.wording import words_of
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
             except SteepError as told:  # the same, with the names of keys that come close
                 problem = problem_of(told).model_copy(update={"field": _field(first["loc"])})
                 return respond(problem)
-    detail = "; ".join(f"{_field(issue['loc']) or 'the request'}: {_words(issue)}" for issue in issues[:20])
+    detail = "; ".join(f"{_field(issue['loc']) or 'the request'}: {words_of(issue)}" for issue in issues[:20])
     return respond(
         Problem(
             title="Invalid",
@@ -154,10 +155,6 @@ async def _invalid(request: Request, error: Exception) -> Response:
 def _field(location: Sequence[Any]) -> str:
     parts = location[1:] if location and location[0] in ("body", "query", "path", "header") else location
     return ".".join(str(part) for part in parts if not str(part).startswith(("function-", "literal[")))
-
-
-def _words(issue: dict[str, Any]) -> str:
-    return str(issue["msg"]).removeprefix("Value error, ")
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -13,6 +13,7 @@ from pydantic_core import PydanticSerializationError
 
 from steep.spec.service import Service
 from steep.spec.units import Budget, Interval, Seconds, Share, Tokens
+from steep.spec.wording import NAME
 
 
 def _auto(value: Any) -> Any:
@@ -279,9 +280,7 @@ class Evaluation(Part):
 class JobSpec(Part):
     """A whole job."""
 
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="Letters, digits, dots, dashes and underscores."
-    )
+    name: str = Field(pattern=NAME, description="Letters, digits, dots, dashes and underscores.")
     tags: tuple[str, ...] = Field((), description="Words to find the job by; they change nothing.")
     base: Base = Field(description="The base model: a directory, a hub id, or a mapping.")
     corpus: Corpus = Field(description="The raw text to learn.")

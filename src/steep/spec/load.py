@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from steep.spec.errors import InvalidSpec
 from steep.spec.job import JobSpec
+from steep.spec.wording import words_of
 
 _BOOL = "tag:yaml.org,2002:bool"
 
@@ -142,7 +143,7 @@ def _explain(error: ValidationError, values: dict[str, Any], where: str) -> Inva
         elif issue["type"] == "missing":
             problems.append(f"{field}: is missing")
         else:
-            problems.append(f"{field}: {issue['msg'].removeprefix('Value error, ')}")
+            problems.append(f"{field}: {words_of(issue)}")
     unique = list(dict.fromkeys(problems))
     return InvalidSpec(
         "\n  ".join(["the job spec is not valid:" if len(unique) > 1 else "is not valid:", *unique]),

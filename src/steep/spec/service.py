@@ -8,6 +8,7 @@ from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, model_validator
 
 from steep.spec.events import EventKind
 from steep.spec.units import Seconds, Tokens
+from steep.spec.wording import PROJECT
 
 
 class _Part(BaseModel):
@@ -57,7 +58,7 @@ class Alert(_Part):
 class Service(_Part):
     """How the service is to treat the job. Nothing of it changes what is trained."""
 
-    project: str = Field("default", pattern=r"^[a-z0-9][a-z0-9-]{0,39}$", description="Whose quota and view it is.")
+    project: str = Field("default", pattern=PROJECT, description="Whose quota and view it is.")
     priority: int = Field(0, ge=-100, le=100, description="Higher ones go first and may preempt lower ones.")
     gpu: str | None = Field(None, description="Model of GPU, such as H100; any by default.")
     gpu_count: int | None = Field(

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from steep.spec.api.common import Request, View
 from steep.spec.job import AnySource
+from steep.spec.wording import NAME
 
 
 class CheckpointView(View):
@@ -55,7 +56,7 @@ class EvaluationRequest(Request):
     texts: tuple[AnySource, ...] = Field(
         (), description="Texts to score in bits per byte, on the base too, so that the gain is known."
     )
-    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="Of the new job.")
+    name: str | None = Field(None, pattern=NAME, description="Of the new job.")
     priority: int = Field(0, ge=-100, le=100)
 
     @model_validator(mode="after")

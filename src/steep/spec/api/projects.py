@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from steep.spec.api.common import Request, View
+from steep.spec.wording import PROJECT
 
 
 class Quota(View):
@@ -42,7 +43,7 @@ class ProjectView(View):
 class ProjectRequest(Request):
     """A new project, or new settings of one."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    name: str = Field(pattern=PROJECT)
     share: float = Field(1.0, gt=0)
     quota: Quota = Quota()
     keep: Keeping = Keeping()
