@@ -37,6 +37,7 @@ def steep(tmp_path: Path) -> Steep:
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
     """A small job file."""
+    (tmp_path / "text").mkdir()
     path = tmp_path / "job.yaml"
     path.write_text("name: job\nbase: org/model\ncorpus: {sources: [text]}\n", encoding="utf-8")
     return path

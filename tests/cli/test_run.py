@@ -47,6 +47,20 @@ def test_a_whole_run(steep, job, tmp_path):
     assert (tmp_path / "runs" / "job" / "job.yaml").exists()
 
 
+def test_a_path_that_is_not_there_is_told_before_anything_is_made(steep, job, tmp_path):
+    (tmp_path / "text").rmdir()
+    done = steep("run", job)
+    assert done.returncode == 2
+    assert f"corpus.sources.0: {tmp_path / 'text'}" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_is_prepared_needs_its_text_no_more(steep, job, tmp_path):
+    assert steep("run", job, "--until", "assess").returncode == 0
+    (tmp_path / "text").rmdir()
+    assert steep("run", job).returncode == 0
+
+
 def test_json_is_the_whole_of_stdout(steep, job):
     done = steep("run", job, "--dir", "here", "--json")
     answer = json.loads(done.stdout)

@@ -158,6 +158,31 @@ def test_a_base_that_lies_here_is_refused_before_anything_is_sent(call, elsewher
     assert call("jobs", "submit", job, "--set", "base=/models/on-the-server")[0] == 0
 
 
+@pytest.mark.parametrize("options", [(), ("--dry-run",), ("--upload",)])
+@pytest.mark.parametrize("far", [False, True])
+def test_a_path_that_is_not_there_is_told_before_a_job_is_made(call, service, job, tmp_path, monkeypatch, options, far):
+    monkeypatch.setattr("steep.cli.service.sending.is_here", lambda server: not far)
+    (tmp_path / "one.jsonl").unlink()
+    code, _, err = call("jobs", "submit", job, *options)
+    assert code == 2
+    assert f"corpus.sources.1: {tmp_path / 'one.jsonl'}" in err
+    assert "--no-upload" in err
+    assert (service.jobs, service.files) == ([], {})
+
+
+def test_a_path_of_the_server_is_not_looked_for_here(call, elsewhere, job, tmp_path):
+    (tmp_path / "one.jsonl").unlink()
+    assert call("jobs", "submit", job, "--no-upload")[0] == 0
+
+
+@pytest.mark.parametrize("what", ["--text", "--task"])
+def test_a_checkpoint_is_measured_on_what_is_there(call, service, tmp_path, what):
+    code, _, err = call("checkpoints", "evaluate", "job-0", "12", what, tmp_path / "nope.yaml")
+    assert code == 2
+    assert f"{what} {tmp_path / 'nope.yaml'}: there is no such file or directory" in err
+    assert not [one for one in service.seen if one.method == "POST"]
+
+
 def test_a_server_is_here_or_not():
     assert is_here("http://localhost:8470")
     assert is_here("http://[::1]:8470")

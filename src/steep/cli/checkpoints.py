@@ -144,6 +144,7 @@ def evaluate(
     from steep.artifacts.checkpoints import CheckpointCatalog
     from steep.cli.catalog import print_score
     from steep.cli.launch import act
+    from steep.cli.missing import require_measured
     from steep.cli.output import print_json
     from steep.cli.service.connect import job_meant
     from steep.cli.service.measuring import evaluate_of_job
@@ -156,6 +157,7 @@ def evaluate(
     if texts or watch:
         raise InvalidInput("--text and --watch are for jobs of the service", where=where, cure="See `steep score`.")
     CheckpointCatalog(run.checkpoints).get(step)
+    require_measured(_tasks(tasks), ())
     answer = act("evaluate", {"run": str(run.path), "step": step, "tasks": _tasks(tasks)})
     print_json(answer) if json else print_score(answer)
 

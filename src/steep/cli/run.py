@@ -37,10 +37,13 @@ def run(
     """
     from steep.artifacts.rundir import RunDirectory
     from steep.cli.jobfile import read_job
+    from steep.cli.missing import require_paths
     from steep.cli.paths import default_run
 
     spec = read_job(job, overrides)
     place = RunDirectory(directory or default_run(spec.name))
+    if place.completion(Stage.PREPARE) is None:  # one that is prepared reads its text no more
+        require_paths(spec, job)
     work(place, spec, until=until, detach=detach, json=json)
 
 

@@ -23,6 +23,7 @@ def evaluate_of_job(
         watch: wait for it.
         json: print JSON.
     """
+    from steep.cli.missing import require_measured
     from steep.cli.output import print_json, say
     from steep.cli.service.cards import sentence
     from steep.cli.service.connect import connected
@@ -38,6 +39,7 @@ def evaluate_of_job(
         )
     sources = tuple(Source(path=text if is_remote(text) else str(Path(text).resolve())) for text in texts)
     with connected() as client:
+        require_measured(tasks, sources, tasks_too=is_here(client.server))
         if not is_here(client.server):
             sources = upload_sources(sources, client, client.jobs.detail(job).project)
         request = EvaluationRequest(tasks=tuple(tasks), texts=sources)

@@ -52,6 +52,7 @@ def submit(
     if tags:
         spec = spec.model_copy(update={"tags": tuple(dict.fromkeys((*spec.tags, *tags)))})
     with connected() as client:
+        _require_paths(spec, job, client, upload)
         if has_python_text(spec):
             client.status()  # a server that is not there is said before minutes are spent on text for it
             spec = with_python_text(spec)
@@ -67,6 +68,16 @@ def submit(
     else:
         print(sentence(view))
         print(f"`steep jobs watch {view.id}` shows it at work.")
+
+
+def _require_paths(spec: JobSpec, job: Path, client: Client, upload: bool | None) -> None:
+    """Look for what is read here, so that no job waits for a device only to learn that a path is wrong."""
+    from steep.cli.missing import CURE, require_paths
+    from steep.cli.service.sending import is_here
+
+    if upload is not False:  # else the paths are those of the server
+        cure = f"{CURE} With --no-upload they are taken for the server's."
+        require_paths(spec, job, text_alone=not is_here(client.server), cure=cure)
 
 
 def _sent(spec: JobSpec, client: Client, upload: bool | None) -> JobSpec:
