@@ -235,6 +235,17 @@ def test_a_value_that_is_none_is_invalid_input(call, service, command, where):
     assert "pydantic" not in err
 
 
+def test_checkpoints_are_pruned_by_a_jobs_name(call, service):
+    pruned = {"steps": [3], "freed_bytes": 7}
+    service.route("GET", "/jobs", lambda seen: page([job_view(0), job_view(1)], seen.query))
+    service.route("POST", r"/jobs/([^/]+)/checkpoints/prune", lambda seen, job: ok(pruned))
+    code, out, err = call("checkpoints", "prune", "name-1", "--json")
+    assert code == 0, err
+    assert json.loads(out) == pruned
+    assert service.requests("POST", "/jobs/job-1/checkpoints/prune")
+    assert call("checkpoints", "prune", "job-0")[0] == 0
+
+
 def test_more_jobs_than_are_shown_are_told_of(call, service):
     views = [job_view(number) for number in range(35)]
     service.route("GET", "/jobs", lambda seen: page(views, seen.query))

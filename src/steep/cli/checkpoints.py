@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from steep.cli.service.options import JobArgument
 from steep.cli.watch import RunOrJob
 from steep.spec.errors import InvalidInput
 
@@ -100,7 +101,7 @@ def delete(
 
 @app.command()
 def prune(
-    where: str = typer.Argument(metavar="JOB", help="Id of a job of the service."),
+    job: str = JobArgument,
     keep_last: int = typer.Option(1, "--keep-last", metavar="NUMBER", min=1, help="Keep so many of the newest."),
     keep_best: int = typer.Option(1, "--keep-best", metavar="NUMBER", min=1, help="Keep so many of the best."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Only say which would go."),
@@ -111,11 +112,13 @@ def prune(
     Pinned ones stay, the selected one, the newest that is known to be valid, and those that something descends from.
     """
     from steep.cli.output import print_json
-    from steep.cli.service.connect import connected
+    from steep.cli.service.connect import connected, find_job
     from steep.spec.units import format_bytes
 
     with connected() as client:
-        pruned = client.checkpoints.prune(where, keep_last=keep_last, keep_best=keep_best, dry_run=dry_run)
+        pruned = client.checkpoints.prune(
+            find_job(client, job), keep_last=keep_last, keep_best=keep_best, dry_run=dry_run
+        )
     if json:
         print_json(pruned.model_dump(mode="json"))
         return
