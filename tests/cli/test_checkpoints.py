@@ -74,6 +74,14 @@ def test_an_export_over_a_file_is_refused(call, run, tmp_path):
     assert (tmp_path / "model").read_text() == "mine"
 
 
+def test_an_export_below_a_file_is_refused_before_the_work(call, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("steep.cli.launch.act", lambda *given: pytest.fail("it was begun"))
+    (tmp_path / "file").write_text("mine")
+    code, _, err = call("checkpoints", "export", run.path, 20, "--out", tmp_path / "file" / "model")
+    assert code == 2
+    assert f"cannot be used as a directory ({tmp_path / 'file'} is a file)" in err
+
+
 @pytest.mark.parametrize("general", [{"novels": 1.2}, {}])
 def test_a_summary_speaks_of_forgetting_only_where_it_was_measured(run, capsys, general):
     there = results()

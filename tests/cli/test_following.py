@@ -246,6 +246,27 @@ def test_checkpoints_are_pruned_by_a_jobs_name(call, service):
     assert call("checkpoints", "prune", "job-0")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("command", "above"),
+    [
+        (("jobs", "download", "job-0", "--to"), ""),
+        (("jobs", "download", "job-0", "--to"), "x"),
+        (("jobs", "download", "job-0", "--checkpoint", "3", "--to"), "x"),
+        (("files", "download", "file-0", "--to"), "x"),
+        (("demo", "--dir"), ""),
+        (("demo", "--dir"), "x"),
+    ],
+)
+def test_a_place_that_is_a_file_is_refused_in_words(call, life, tmp_path, command, above):
+    file = {"path": "config.json", "size_bytes": 2, "blake3": None}
+    for path in ("export", "checkpoints/3"):
+        life.service.route("GET", f"/jobs/job-0/{path}/files", lambda seen: page([file], seen.query))
+    (tmp_path / "file").write_text("mine")
+    code, _, err = call(*command, tmp_path / "file" / above)
+    assert code == 2
+    assert f"cannot be used as a directory ({tmp_path / 'file'} is a file)" in err
+
+
 def test_more_jobs_than_are_shown_are_told_of(call, service):
     views = [job_view(number) for number in range(35)]
     service.route("GET", "/jobs", lambda seen: page(views, seen.query))

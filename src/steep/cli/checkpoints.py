@@ -208,13 +208,14 @@ def export(
     from steep.artifacts.checkpoints import CheckpointCatalog
     from steep.cli.launch import act
     from steep.cli.output import print_json
-    from steep.cli.paths import shown
+    from steep.cli.paths import require_directory, shown
     from steep.cli.shelf import existing_run
 
     run = existing_run(where, "exported from here")
     CheckpointCatalog(run.checkpoints).get(step)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InvalidInput("exists already", where=str(out), cure="Give another --out.")
+    require_directory(out, "--out")
     if dtype not in (None, "bf16", "fp16", "fp32"):
         raise InvalidInput(f"there is no type {dtype!r}", where="--dtype", cure="Choose bf16, fp16 or fp32.")
     mix: dict[str, Any] = {"alpha": alpha, "dtype": dtype}

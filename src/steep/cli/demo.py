@@ -31,9 +31,11 @@ def demo(
     Ends with what was gained and forgotten. The same command again goes on where it was, with the job file as it then is.
     """
     from steep.artifacts.rundir import RunDirectory
+    from steep.cli.paths import require_directory
     from steep.cli.run import work
     from steep.spec.load import load_spec
 
+    require_directory(directory, "--dir")
     was_there = (directory / "job.yaml").exists()
     job = make_job(directory, base or str(TINY_BASE), overrides)
     if was_there and base is not None:

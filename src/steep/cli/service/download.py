@@ -21,7 +21,7 @@ def download(
 ) -> None:
     """Bring the export of a job here, or a checkpoint. Every file is checked; the same command again goes on where it was."""
     from steep.cli.output import print_json
-    from steep.cli.paths import shown
+    from steep.cli.paths import require_directory, shown
     from steep.cli.service.connect import FOLLOWING_SECONDS, connected, find_job
     from steep.cli.service.transfer import shown_transfer
     from steep.spec.errors import NotFound
@@ -33,6 +33,7 @@ def download(
     if not files:
         raise NotFound("it has no export yet", where=view.id, cure=f"`steep jobs show {view.id}` says how far it is.")
     place = (to or Path(view.name if step is None else f"{view.name}-step-{step}")).resolve()
+    require_directory(place, "--to")
     total_bytes = sum(file.size_bytes for file in files)
     with (
         connected(patience_seconds=FOLLOWING_SECONDS) as client,

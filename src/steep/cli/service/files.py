@@ -64,10 +64,11 @@ def download(
 ) -> None:
     """Bring a file here, checked by its hash. The same command again goes on where it was."""
     from steep.cli.output import print_json
-    from steep.cli.paths import shown
+    from steep.cli.paths import require_directory, shown
     from steep.cli.service.connect import connected
     from steep.cli.service.transfer import shown_transfer
 
+    require_directory(to if to.is_dir() else to.parent, "--to")
     with connected() as client:
         view = client.files.get(file)
         with shown_transfer(f"Downloading {view.name}", view.size_bytes) as count:
