@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 import time
 from pathlib import Path
@@ -291,6 +292,14 @@ def test_little_room_on_the_disk(tmp_path, monkeypatch):
     for free, level in ((10**9, "problem"), (10**10, "warning"), (10**12, "ok")):
         monkeypatch.setattr("steep.artifacts.space.free_bytes", lambda path, free=free: free)
         assert checks._disk(tmp_path).level == level
+
+
+def test_how_large_a_checkpoint_is_stands_as_in_the_guide(repository, tmp_path, monkeypatch):
+    monkeypatch.setattr("steep.artifacts.space.free_bytes", lambda path: 10**9)
+    guide = (repository / "docs" / "how-to" / "plan.md").read_text(encoding="utf-8")
+    told = re.search(r"takes \d+ bytes a parameter that is trained", checks._disk(tmp_path).cure)
+    assert told is not None
+    assert told[0] in guide
 
 
 @pytest.mark.parametrize(("skew", "level"), [(0.4, "ok"), (-100.0, "warning"), (40.0, "warning"), (None, "ok")])

@@ -156,7 +156,7 @@ def _disk(data: Path) -> Finding:
 
     free = free_bytes(data)
     text = f"{format_bytes(free)} free where {data} lies"
-    cure = "Free some, or choose another place with --data. A checkpoint of a model takes 16 bytes a parameter."
+    cure = "Free some, or choose another place with --data. A checkpoint of a model takes 12 bytes a parameter that is trained."
     if free < TOO_LITTLE_BYTES:
         return Finding("disk", "problem", text, cure)
     return Finding("disk", "warning", text, cure) if free < LITTLE_BYTES else Finding("disk", "ok", text)
