@@ -28,7 +28,7 @@ def test_inspect_keeps_to_a_cache_and_tells_people(steep, job, tmp_path):
     assert done.returncode == 0, done.stderr
     for part in ("train", "9,000", "4.00", "45 kB", "too short", "docs/0.txt", "exact copy", "en", "98"):
         assert part in done.stdout, part
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "job.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "job.yaml", "text"]
     (place,) = (tmp_path / "cache" / "steep" / "inspect").iterdir()
     steep("corpus", "inspect", job, "--set", "training.learning_rate=1e-3", "--set", "name=other")
     assert list(place.parent.iterdir()) == [place]  # the same corpus: the same place
@@ -44,6 +44,15 @@ def test_names_are_whole_on_a_narrow_terminal(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert {"handbook", "documents", "565,462"} <= set(out.split())
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_nothing_is_called_trained_before_it_is(capsys):
+    sums = {"tokens": {"trained": 9000}, "sources": {"docs": {"tokens_trained": 9000}}}
+    print_accounting({"split": [], "drop_examples": [], **sums})
+    out = capsys.readouterr().out
+    assert "to train on" in out
+    assert "tokens to train on" in out
+    assert "trained" not in out
 
 
 def test_languages_are_said_to_be_those_of_a_sample(capsys):

@@ -230,6 +230,14 @@ def test_a_line_on_a_terminal_is_written_over() -> None:
     assert describe(ended) == "cancelled: cancelled by user"
 
 
+@pytest.mark.parametrize(("stage", "told"), [("train", True), ("evaluate", False), ("select", False)])
+def test_the_numbers_of_training_are_told_while_it_trains(stage, told):
+    progress = {"stage": stage, "step": 12, "loss": 5.569, "tokens_per_second": 631.0, "eta_seconds": 30.0}
+    said = describe(JobView.model_validate(job_view(0, "running", "working", progress=progress)))
+    assert ("loss 5.569, 631 tokens/s" in said) is told
+    assert said.endswith("30 s left")
+
+
 # ---- logs
 
 

@@ -141,7 +141,7 @@ def _print_value(name: str, value: Any, console: Console) -> None:
     elif isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
         rows = value
     elif isinstance(value, Mapping):
-        rows = [{"": str(key).replace("_", " "), title: each} for key, each in value.items()]
+        rows = [{"": _label(str(key)), title: each} for key, each in value.items()]
     else:
         if value not in (None, [], ""):
             console.print(f"{title}: {_spell(name, value)}")
@@ -149,11 +149,16 @@ def _print_value(name: str, value: Any, console: Console) -> None:
     if not rows:
         return
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = _table(title.capitalize(), *(column.replace("_", " ") for column in columns))
+    table = _table(title.capitalize(), *map(_label, columns))
     for row in rows:
         table.add_row(*(_spell(f"{name}.{column}", row.get(column)) for column in columns))
     console.print()
     console.print(table)
+
+
+def _label(key: str) -> str:
+    """A key as people read it. Nothing has been trained when this is read."""
+    return key.replace("_", " ").replace("trained", "to train on")
 
 
 def _spell(name: str, value: Any) -> str:

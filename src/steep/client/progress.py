@@ -15,15 +15,16 @@ def describe(job: JobView) -> str:
     if standing.is_terminal or progress.stage is None or standing.state != "running":
         return f"{standing.state}: {standing.detail or str(standing.reason).replace('_', ' ')}"
     facts = [progress.stage]
-    if progress.stage == "train" and progress.step:
+    trains = progress.stage == "train"  # later stages keep the last numbers of training
+    if trains and progress.step:
         of = "" if progress.total_steps is None else f" of {progress.total_steps:,}"
         facts.append(f"step {progress.step:,}{of}")
     elif progress.what and progress.done is not None:
         of = "" if progress.total is None else f" of {progress.total:,.0f}"
         facts.append(f"{progress.done:,.0f}{of} {progress.what}")
-    if progress.loss is not None:
+    if trains and progress.loss is not None:
         facts.append(f"loss {progress.loss:.3f}")
-    if progress.tokens_per_second is not None:
+    if trains and progress.tokens_per_second is not None:
         facts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
     if progress.eta_seconds is not None:
         facts.append(f"{_duration(progress.eta_seconds)} left")

@@ -105,7 +105,8 @@ def _facts(job: JobDetail) -> Iterator[tuple[str, str]]:
         yield "limits", limits
     if job.outcome.selected_step is not None:
         label = job.outcome.selected or f"step {job.outcome.selected_step}"
-        yield "selected", f"{label}: {job.outcome.selection_reason}".rstrip(": ")
+        reason = job.outcome.selection_reason.removeprefix(f"{label}: ")
+        yield "selected", f"{label}: {reason}".rstrip(": ")
         budget = job.outcome.forgetting_budget
         allowed = "" if budget is None else f" (budget {budget:g})"
         gain, forgetting = _signed(job.outcome.gain), _signed(job.outcome.forgetting)
@@ -160,6 +161,8 @@ def print_plan(plan: Plan) -> None:
         "time": None if plan.seconds is None else f"about {format_seconds(plan.seconds)}",
         "cost": None if plan.cost is None else f"about {plan.cost:.2f} {plan.currency}",
     }
+    if plan.cost == 0:  # the processor has no price: what is not asked for is no news
+        del facts["cost"]
     known = [text for text in facts.values() if text is not None]
     unknown = [name for name, text in facts.items() if text is None]
     told = "Valid. It would take " + ", ".join(known) + "." if known else "Valid."
