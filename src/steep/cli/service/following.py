@@ -157,6 +157,6 @@ def events(
                 whose = "" if job else f"{event.job_id}  "
                 console.print(f"{at}  {whose}{event.kind:<20} {event.message}".rstrip(), soft_wrap=True)
         except KeyboardInterrupt:
-            whose = ("jobs go", "") if job is None else ("the job goes", f" {of}")
-            say(f"Left; {whose[0]} on. `steep jobs events{whose[1]} --follow` shows this again.")
+            who, name = ("jobs go", "") if job is None else ("the job goes", f" {of}")
+            say(f"Left; {who} on. `steep jobs events{name} --follow` shows this again.")
             raise typer.Exit(EXIT_LEFT) from None
