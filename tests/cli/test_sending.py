@@ -320,6 +320,35 @@ def test_a_server_that_is_not_there_is_a_problem_and_none_at_all_is_not(monkeypa
     assert "steep up" in lines["server"].cure
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("jobs", "list"),
+        ("jobs", "watch", "job-0"),
+        ("jobs", "events", "--follow"),
+        ("login", "http://127.0.0.1:9"),
+    ],
+)
+def test_a_server_of_this_machine_that_is_not_there_is_told_of_at_once(call, monkeypatch, command):
+    monkeypatch.setenv("STEEP_SERVER", "http://127.0.0.1:9")
+    monkeypatch.setenv("STEEP_KEY", "key")
+    monkeypatch.setattr("steep.client.wire.Wire.send", lambda *given, **more: pytest.fail("it was asked"))
+    code, _, err = call(*command)
+    assert code == 1
+    assert "http://127.0.0.1:9: the server cannot be reached ([Errno 111] Connection refused)" in err
+    assert "steep up" in err
+
+
+@pytest.mark.parametrize("command", [("checkpoints", "list"), ("status",), ("watch",)])
+def test_a_name_that_the_server_could_not_be_asked_for(call, monkeypatch, tmp_path, command):
+    monkeypatch.setenv("STEEP_SERVER", "http://127.0.0.1:9")
+    monkeypatch.setenv("STEEP_KEY", "key")
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call(*command, "handbook")
+    assert code == 2
+    assert "handbook: is not a run directory, and http://127.0.0.1:9 could not be asked for a job of that name" in err
+
+
 def test_text_is_gathered_only_for_a_server_that_is_there(call, monkeypatch, tmp_path):
     def gather():
         raise AssertionError("gathered for nobody")

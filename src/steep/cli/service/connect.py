@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 5.0
 """How long a command tries to reach a server that is away: somebody waits for it."""
 
+PORTS = {"http": 80, "https": 443}
+
 FOLLOWING_SECONDS = 600.0
 """How long it is waited for while it is followed: a restart must not end that."""
 
@@ -28,11 +30,38 @@ def connected(*, patience_seconds: float | None = None) -> Iterator[Client]:
     Raises:
         InvalidInput: none is.
         Unauthorized: there is no key for it.
+        ServerUnavailable: it is on this machine, nothing listens there, and no other patience was asked for.
     """
     from steep.client.client import Client
 
     with Client(patience_seconds=PATIENCE_SECONDS if patience_seconds is None else patience_seconds) as client:
+        if patience_seconds is None:
+            require_listening(client.server)
         yield client
+
+
+def require_listening(server: str) -> None:
+    """Look whether anything listens at an address of this machine: while nothing does, asking again is only waiting.
+
+    Raises:
+        ServerUnavailable: nothing does. Of a server elsewhere, its first answer tells.
+    """
+    import socket
+    from urllib.parse import urlsplit
+
+    from steep.cli.service.sending import is_here
+    from steep.client.config import START
+    from steep.spec.errors import ServerUnavailable
+
+    if not is_here(server):
+        return
+    address = urlsplit(server)
+    try:
+        socket.create_connection((address.hostname, address.port or PORTS[address.scheme]), PATIENCE_SECONDS).close()
+    except ConnectionRefusedError as error:
+        raise ServerUnavailable(f"the server cannot be reached ({error})", where=server, cure=START) from error
+    except OSError:
+        return  # whatever else there is, the first request tells it
 
 
 def is_job(where: str) -> bool:
@@ -43,9 +72,13 @@ def is_job(where: str) -> bool:
 def job_meant(where: str) -> str | None:
     """The job that is meant where a run directory could be, by its id or its name; None: none is.
 
-    A name is looked up only where there is no such path, and where a server is known and answers.
+    A name is looked up only where there is no such path, and where a server is known.
+
+    Raises:
+        InvalidInput: several jobs have that name, or the server that is known could not be asked.
     """
-    from steep.spec.errors import NotFound, ServerUnavailable, SteepError
+    from steep.client.config import START
+    from steep.spec.errors import InvalidInput, NotFound, ServerUnavailable, SteepError
 
     if is_job(where):
         return where
@@ -54,8 +87,14 @@ def job_meant(where: str) -> str | None:
     try:
         with connected(patience_seconds=0.0) as client:
             return find_job(client, where)
-    except (NotFound, ServerUnavailable):
+    except NotFound:
         return None
+    except ServerUnavailable as error:
+        raise InvalidInput(
+            f"is not a run directory, and {error.where} could not be asked for a job of that name: {error.what}",
+            where=where,
+            cure=f"Give a run directory, or mend that: {START}",
+        ) from error
     except SteepError as error:
         if "have this name" in error.what:
             raise

@@ -15,11 +15,11 @@ def login(
     """Remember a server and the key for it, once the server has taken the key. Only you may read the file it goes into."""
     from steep.cli.output import print_json
     from steep.cli.service.asking import secret
-    from steep.cli.service.connect import PATIENCE_SECONDS
+    from steep.cli.service.connect import PATIENCE_SECONDS, require_listening
     from steep.client.client import Client
     from steep.client.config import Settings, config_file, find_settings, write_config
 
-    find_settings(server, "-")  # an address that is none is said before anybody types a key
+    require_listening(find_settings(server, "-").server)  # an address that is none is said before anybody types a key
     key = secret("Key", from_stdin=from_stdin, option="--key-stdin")
     with Client(server, key, patience_seconds=PATIENCE_SECONDS) as client:
         view, address = client.status(), client.server
