@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,28 @@ def test_the_command_prints_a_line_for_each_text_and_one_for_all(
     assert not ended.value.code
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in lines] == ["long.txt", "short.txt", "together"]
+
+
+def test_it_is_said_where_much_less_is_scored_than_was_asked_for(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from steep.cli.main import main
+
+    text = place / "text"
+    text.mkdir()
+    (text / "a.txt").write_text("Something else, and little of it.")
+    monkeypatch.chdir(place)
+
+    def scored() -> tuple[bool, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["score", "base", "--text", "text", "--max-tokens", "500", "--json"])
+        assert not ended.value.code
+        out, err = capsys.readouterr()
+        return json.loads(out)["texts"][0]["stopped_early"], err
+
+    assert scored() == (False, "")  # there is no more of it
+    (text / "b.txt").write_text("The same is told again. " * 400)  # one piece, and larger than all that was asked for
+    early, err = scored()
+    assert early
+    assert "warning: of text only" in err
+    assert "--max-tokens" in err

@@ -24,7 +24,7 @@ def score(
 ) -> None:
     """Score a model on text, in bits per byte, which do not depend on its tokenizer: lower is better."""
     from steep.cli.launch import act
-    from steep.cli.output import print_json
+    from steep.cli.output import print_json, say
     from steep.spec.errors import InvalidInput
     from steep.spec.units import parse_tokens
 
@@ -46,6 +46,12 @@ def score(
             "trust_remote_code": trust_remote_code,
         },
     )
+    for path, part in zip(text, answer["texts"], strict=True):
+        if part["stopped_early"]:
+            say(
+                f"warning: of {path} only {part['tokens']:,} tokens were scored, as its next piece is larger than what was "
+                f"left of {most:,}; give more --max-tokens for a number that says more"
+            )
     if json:
         print_json(answer)
         return

@@ -58,8 +58,21 @@ def score(model: str, text: list[str], max_tokens: int, trust_remote_code: bool 
         scores.append(score_text(loaded, tokenizer, _texts(path), max_tokens=max_tokens))
         if scores[-1].text_bytes == 0:
             raise InvalidInput("holds no text", where=path, cure="Give files with text in them.")
-    parts = [{"text": path, **_numbers(one)} for path, one in zip(text, scores, strict=True)]
+    parts = [
+        {"text": path, **_numbers(one), "stopped_early": one.tokens < max_tokens / 2 and _has_more(path, one)}
+        for path, one in zip(text, scores, strict=True)
+    ]
     return {"model": model, **_numbers(sum(scores[1:], start=scores[0])), "texts": parts}
+
+
+def _has_more(path: str, score: HoldoutScore) -> bool:
+    """Whether a text goes on behind what was scored: its next piece was larger than what was left of the tokens."""
+    seen_bytes = 0
+    for text in _texts(path):
+        seen_bytes += len(text.encode("utf-8", errors="surrogatepass"))
+        if seen_bytes > score.text_bytes:
+            return True
+    return False
 
 
 def _numbers(score: HoldoutScore) -> dict[str, Any]:
