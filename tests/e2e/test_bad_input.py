@@ -26,7 +26,7 @@ def refused(steep: Steep, job: Path, *words: str, code: int = 2) -> str:
 
 
 def test_a_source_that_is_missing(steep: Steep, make_job: MakeJob) -> None:
-    refused(steep, make_job(corpus__sources=["nowhere"]), "corpus.sources.0", "nowhere", "no such file or directory")
+    refused(steep, make_job(corpus__sources=["nowhere"]), "corpus.sources.0", "nowhere", "names what is not there")
 
 
 def test_a_source_with_nothing_in_it(steep: Steep, make_job: MakeJob, tmp_path: Path) -> None:
