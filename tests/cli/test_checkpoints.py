@@ -12,6 +12,7 @@ from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.rundir import RunDirectory
 from steep.cli.summary import show
 from steep.spec.load import parse_spec
+from steep.spec.stages import Stage
 
 SPEC = parse_spec({"name": "trunk", "base": "org/model", "corpus": {"sources": ["/text"]}})
 
@@ -30,6 +31,7 @@ def run(tmp_path):
             model_fingerprint="m",
         )  # fmt: skip
     run.results_file.write_text(results().model_dump_json())
+    run.complete(Stage.SELECT, "inputs", {})
     return run
 
 
