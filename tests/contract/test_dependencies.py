@@ -22,7 +22,7 @@ DISTRIBUTIONS = {  # of modules that may not be installed here, or that come wit
     "starlette": "fastapi",
     "torch.utils.tensorboard": "tensorboard",
 }
-LOADED_BY_NAME = {"psycopg"}  # SQLAlchemy does, when a database's URL says so
+LOADED_BY_NAME = {"psycopg", "uvloop"}  # SQLAlchemy does, when a database's URL says so, and uvicorn
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,7 @@ class ServerSettings:
     """Everything that whoever starts a server decides.
 
     Args:
-        data: the data directory, see docs/plans/service.md.
+        data: the data directory: `steep.db`, `runs/<job id>/`, `files/<file id>/`, `secrets.key`, `logs/`.
         database: URL of the database; by default SQLite in the data directory.
         host: address to listen on.
         port: to listen on.
