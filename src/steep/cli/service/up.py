@@ -26,9 +26,10 @@ def up(
 ) -> None:
     """Start the service on this machine: jobs, this machine's GPUs (or its processor), nothing else to install.
 
-    Jobs may read files below your home and below where you stand. Ctrl-C stops the server in good order; workers go on,
-    and the next `steep up` finds them. Where one is at work already, it is shown.
+    Jobs may read files below your home, below where you stand, and what Steep caches. Ctrl-C stops the server in good order;
+    workers go on, and the next `steep up` finds them. Where one is at work already, it is shown.
     """
+    from steep.artifacts.cache import cache_directory
     from steep.cli.output import say
     from steep.cli.paths import default_data
     from steep.cli.service import process
@@ -44,7 +45,8 @@ def up(
     address = f"http://{HOST}:{port}"
     with process.starting(place):
         process.require_free_port(HOST, port)
-        allowed = list(dict.fromkeys([Path.home(), Path.cwd(), *(root.absolute() for root in roots)]))
+        own = [Path.home(), Path.cwd(), cache_directory().absolute()]  # where `python://` sources are gathered
+        allowed = list(dict.fromkeys([*own, *(root.absolute() for root in roots)]))
         flags = {"host": HOST, "port": port, "local_key": True, "root": allowed, "cpu_slots": cpu_slots, "cold": cold}
         server = process.start_server(place, address, process.words(flags))
         try:
