@@ -17,6 +17,8 @@ import pytest
 from tests.contract.backends import REPOSITORY, Harness, Worker, eventually, lives
 from tests.contract.local_backend import COLD, WARM, make_harness
 
+from steep.compute.contract import LONGEST_SUBMIT_SECONDS
+from steep.compute.local import starting
 from steep.compute.local.backend import LocalBackend
 from steep.compute.local.environment import too_late_for
 from steep.compute.local.starting import Program, WarmProcess
@@ -160,3 +162,7 @@ def test_the_warm_process_ends_with_the_server(harness: Harness, tmp_path: Path)
     began = time.monotonic()
     eventually(lambda: not lives(pid), "the warm process to end")
     assert time.monotonic() - began < 5
+
+
+def test_a_start_is_over_as_soon_as_the_contract_says() -> None:
+    assert starting.WARM_ANSWER_SECONDS + starting.COLD_ANSWER_SECONDS < LONGEST_SUBMIT_SECONDS

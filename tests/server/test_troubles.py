@@ -13,11 +13,10 @@ from tests.contract.local_backend import COLD
 from tests.server.placing import PATIENT, SOON, Place, begin_without_handle, is_gone
 from tests.server.serving import serving, wait_for
 
-from steep.compute.contract import Order, WorkerStatus
+from steep.compute.contract import LONGEST_SUBMIT_SECONDS, Order, WorkerStatus
 from steep.compute.local.backend import LocalBackend
 from steep.compute.local.processes import Place as Machine
 from steep.compute.local.records import AttemptRecords, Handle, Ordered
-from steep.compute.local.starting import LONGEST_START_SECONDS
 from steep.server.loops.scheduler import Scheduler
 from steep.server.loops.watcher import Watcher
 from steep.spec.api.attempts import ReportsRequest
@@ -65,7 +64,7 @@ def test_an_attempt_that_cannot_be_submitted_for_now_holds_up_no_other_job_and_i
         assert handles[jobs[0]] is None, "it may have begun"
         assert handles[jobs[1]] is not None
         backend.error = None
-        house.service.now = lambda: time.time() + LONGEST_START_SECONDS
+        house.service.now = lambda: time.time() + LONGEST_SUBMIT_SECONDS
         scheduler.turn()
         for job in jobs:
             watch_until_over(place, job)

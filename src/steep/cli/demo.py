@@ -61,9 +61,8 @@ def make_job(directory: Path, base: str, overrides: Sequence[str] = ()) -> Path:
     from steep.spec.units import format_bytes
 
     job = directory / "job.yaml"
-    text = (
-        None if job.exists() else _job_text(base, overrides)
-    )  # what is wrong with it is said before anything is gathered
+    # what is wrong with it is said before anything is gathered
+    text = None if job.exists() else _job_text(base, overrides)
     gathered = gather(directory / "corpus")
     if gathered:
         say(f"Gathered {format_bytes(gathered)} of this Python's own documentation and sources.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -78,8 +77,8 @@ def _of_a_branch(spec: JobSpec, run: RunDirectory) -> Recipe | None:
     content = trunk.read_bytes()
     if (run.path / "recipe.json").read_bytes() != content:
         return None
-    left = Trunk.model_validate({**json.loads(content), "step": origin.step})
-    return derive(spec, Facts.model_validate({**assessed["outputs"]["facts"], "trunk": left}))
+    facts = {**assessed["outputs"]["facts"], "trunk": Trunk.left_at(origin.step, content)}
+    return derive(spec, Facts.model_validate(facts))
 
 
 def _fields(prefix: str, part: BaseModel, given: Any) -> Iterator[FieldValue]:

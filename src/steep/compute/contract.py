@@ -16,6 +16,9 @@ Stream = Literal["stdout", "stderr"]
 LONGEST_LOG_BYTES = 1 << 20
 """What one call of `logs` returns at most."""
 
+LONGEST_SUBMIT_SECONDS = 45.0
+"""After this time whoever submits an order knows what came of it; until then nobody else should submit it again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -116,8 +119,8 @@ class Backend(Protocol):
     def submit(self, order: Order) -> str:
         """Start a worker, and return the handle that names it over restarts of the server.
 
-        Submitting the same job and attempt again returns the same handle and starts nothing. Returns quickly; the process may
-        still be starting.
+        Submitting the same job and attempt again returns the same handle and starts nothing. Returns quickly, and
+        within `LONGEST_SUBMIT_SECONDS` whatever happens; the process may still be starting.
 
         Raises:
             SteepError: it cannot be started, with the reason.

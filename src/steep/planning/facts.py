@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,6 +23,11 @@ class Trunk(BaseModel):
     betas: tuple[float, float]
     replay_share: float = Field(ge=0, le=1)
     step: int = Field(ge=0, description="Where the branch begins.")
+
+    @classmethod
+    def left_at(cls, step: int, recipe: bytes) -> Trunk:
+        """The run with this recipe, as JSON, which a branch leaves at a step."""
+        return cls.model_validate({**json.loads(recipe), "step": step})
 
 
 class Facts(BaseModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from steep.artifacts.lineage import TRUNK, Lineage
@@ -19,17 +18,17 @@ def trunk_of(context: Context) -> Trunk | None:
     origin, recipe = Lineage.read(context.run).origin, context.run.path / TRUNK
     if origin is None or not recipe.exists():
         return None
-    return Trunk.model_validate({**json.loads(recipe.read_bytes()), "step": origin.step})
+    return Trunk.left_at(origin.step, recipe.read_bytes())
 
 
-def cursor_after(context: Context, manifest: CheckpointManifest) -> int | None:
-    """Where the text goes on after the checkpoint that a branch began with, if it is in another order than in the trunk: the
-    corpus as far on as it was there, though another share of sequences comes of it. None: not this one's concern."""
+def cursor_after(context: Context, manifest: CheckpointManifest) -> int:
+    """Where the text goes on after a checkpoint. After the one that a branch began with, if the branch has its text in another
+    order: the corpus as far on as it was in the trunk, though another share of sequences comes of it."""
     trunk = trunk_of(context)
     if trunk is None or not Lineage.read(context.run).adopts(manifest):
-        return None
+        return manifest.cursor
     order = data_order(context, context.recipe)
     if order.fingerprint == manifest.order_fingerprint:
-        return None
+        return manifest.cursor
     drawn = round(manifest.cursor * (1 - trunk.replay_share))  # as at every place, to a sequence or two
     return order.reached(list(context.corpus.train), drawn)

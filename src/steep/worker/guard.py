@@ -30,6 +30,7 @@ from steep.planning.guard import (
 from steep.spec.errors import DamagedArtifact, StoppedByGuard
 from steep.spec.reports import NoticeReport
 from steep.spec.stages import Stage
+from steep.worker.branching import cursor_after
 from steep.worker.context import Context
 from steep.worker.fingerprints import data_order, planned_training, spec_fingerprint
 from steep.worker.replay import SelfSampler, self_tokens_for
@@ -113,7 +114,7 @@ class Guard:
         for number, rollback in enumerate(self._context.guard.rollbacks):
             if rollback.order_fingerprint == manifest.order_fingerprint and self.adopts(manifest):
                 return _moved(manifest.cursor, self._order(number), self._order(None), list(self._context.corpus.train))
-        return manifest.cursor
+        return cursor_after(self._context, manifest)
 
     # ---- deciding
 

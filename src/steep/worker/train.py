@@ -11,7 +11,6 @@ from steep.artifacts.manifest import Parent
 from steep.artifacts.retention import RetentionPolicy
 from steep.planning.recipe import Recipe
 from steep.spec.stages import Stage
-from steep.worker.branching import cursor_after
 from steep.worker.context import Context
 from steep.worker.fingerprints import data_order, planned_lineage, spec_fingerprint
 from steep.worker.guard import Guard
@@ -23,7 +22,6 @@ from steep.worker.untold import tell_untold
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from steep.artifacts.manifest import CheckpointManifest
     from steep.evaluate.compare import Measurement
     from steep.train.setup import Scores, TrainingOutcome, TrainingSetup
 
@@ -88,10 +86,6 @@ def training_setup(context: Context, recipe: Recipe) -> TrainingSetup:
     ancestry, guard = Lineage.read(context.run), Guard(context)
     origin = ancestry.origin
 
-    def _cursor_after(manifest: CheckpointManifest) -> int:
-        of_a_branch = cursor_after(context, manifest)
-        return guard.cursor_after(manifest) if of_a_branch is None else of_a_branch
-
     return TrainingSetup(
         load_model=context.load_base,
         device=context.device,
@@ -131,7 +125,7 @@ def training_setup(context: Context, recipe: Recipe) -> TrainingSetup:
         ),
         measure=_measuring(context),
         adopts=lambda manifest: ancestry.adopts(manifest) or guard.adopts(manifest),
-        cursor_after=_cursor_after,
+        cursor_after=guard.cursor_after,
         halts=guard.halts,
         parent=None if origin is None else Parent(step=origin.step, identity=origin.identity, run=origin.run),
     )

@@ -22,8 +22,7 @@ log = logging.getLogger(__name__)
 
 COLD_ANSWER_SECONDS = 30.0
 WARM_ANSWER_SECONDS = 10.0
-LONGEST_START_SECONDS = WARM_ANSWER_SECONDS + COLD_ANSWER_SECONDS + 5.0
-"""Whoever starts a worker knows after this time whether it was started: asked warm, then cold, and some writing."""
+"""A start is asked for warm and then cold, which with some writing is over within the contract's `LONGEST_SUBMIT_SECONDS`."""
 
 ANEW_SECONDS = 60.0
 

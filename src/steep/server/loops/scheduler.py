@@ -14,8 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from steep.artifacts.files import make_directory
-from steep.compute.contract import Device, Order
-from steep.compute.local.starting import LONGEST_START_SECONDS
+from steep.compute.contract import LONGEST_SUBMIT_SECONDS, Device, Order
 from steep.corpus.addresses import PUBLIC_ONLY
 from steep.server.admission import resolve
 from steep.server.copies import with_store
@@ -196,7 +195,7 @@ class Scheduler:
             if attempt.backend not in self._service.backends:
                 continue
             is_unheard = attempt.worked_at is None and attempt.revoked_at is None
-            if is_unheard and abs(self._service.now() - attempt.started_at) < LONGEST_START_SECONDS:
+            if is_unheard and abs(self._service.now() - attempt.started_at) < LONGEST_SUBMIT_SECONDS:
                 continue  # another replica may be starting it, whose token a new one would shut out
             log.warning("%s/%d was left without a handle; it is looked for", attempt.job_id, attempt.number)
             try:
