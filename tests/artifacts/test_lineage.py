@@ -15,7 +15,7 @@ from tests.artifacts.disks import fill
 
 from steep.artifacts import lineage as lineage_module
 from steep.artifacts.checkpoints import CheckpointCatalog
-from steep.artifacts.lineage import Lineage, branch, rollback, set_aside, share, steps_set_aside, tree
+from steep.artifacts.lineage import Lineage, branch, rollback, set_aside, share, tree
 from steep.artifacts.manifest import CheckpointManifest
 from steep.artifacts.rundir import RunDirectory
 from steep.spec.errors import DamagedArtifact, InvalidInput, OutOfSpace, RunBusy
@@ -109,7 +109,7 @@ def test_a_second_rollback_takes_the_first_line_along(make_run: MakeRun) -> None
     assert drawn(run) == ["main 1", "  abandoned-2 2", "    abandoned-1 3", "  abandoned-2 3", "main 2"]
     assert marks(run.checkpoints / "abandoned-2" / "abandoned-1") == [(3, "old")]
     assert CheckpointCatalog(run.checkpoints / "abandoned-2").branches(2) == ("abandoned-1",)
-    assert steps_set_aside(run.checkpoints) == {2, 3}
+    assert set(Lineage.read(run).set_aside_at()) == {2, 3}
 
 
 def test_a_line_keeps_its_name_when_its_directory_is_deleted(make_run: MakeRun) -> None:
@@ -122,6 +122,7 @@ def test_a_line_keeps_its_name_when_its_directory_is_deleted(make_run: MakeRun) 
     assert line is not None
     assert line.name == "abandoned-2"
     assert drawn(run) == ["main 1", "  abandoned-2 2", "  abandoned-2 3"]
+    assert set(Lineage.read(run).set_aside_at().values()) == {line.abandoned_at}  # the last time counts
 
 
 @pytest.mark.parametrize("step", [0, 4])
@@ -229,7 +230,7 @@ def test_setting_aside_takes_only_these(make_run: MakeRun) -> None:
     assert marks(run.checkpoints / "abandoned-1") == [(1, "old"), (3, "old")]
     assert catalog_of(run).branches(2) == ()
     assert drawn(run) == ["main 2", "  abandoned-1 1", "  abandoned-1 3"]
-    assert steps_set_aside(run.checkpoints) == {1, 3}
+    assert set(Lineage.read(run).set_aside_at()) == {1, 3}
 
 
 def test_setting_aside_leaves_earlier_lines_where_they_are(make_run: MakeRun) -> None:

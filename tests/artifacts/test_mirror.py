@@ -13,6 +13,7 @@ from crash_driver import save
 from tests.artifacts.buckets import bucket, s3_address
 from tests.artifacts.conftest import MakeRun
 
+from steep.artifacts.abandoned import delete_abandoned
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.lineage import rollback, set_aside
 from steep.artifacts.manifest import CheckpointManifest, dump_manifest
@@ -339,6 +340,20 @@ def test_what_was_rolled_back_is_not_what_a_new_machine_goes_on_from(
     set_aside(run, [1, 2])
     _mirror_once(catalog, remote)
     assert remote.steps() == []
+
+
+def test_copies_of_what_was_set_aside_go_even_where_it_is_gone_itself(
+    make_run: MakeRun, remote: RemoteCheckpoints
+) -> None:
+    run = make_run()
+    catalog = CheckpointCatalog(run.checkpoints)
+    for step in (1, 2, 3):
+        remote.upload(catalog, step)
+    rollback(run, 1)
+    delete_abandoned(run.checkpoints)
+    assert not list(run.checkpoints.glob("abandoned-*"))
+    _mirror_once(catalog, remote)
+    assert remote.steps() == [1]
 
 
 def test_a_new_machine_deletes_nothing_of_what_it_does_not_hold(

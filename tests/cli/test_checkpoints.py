@@ -164,7 +164,7 @@ def test_rollback_sets_aside_and_branch_goes_on(call, run, tmp_path):
     assert code == 0
     assert "20, 30" in out
     (line,) = {line for line, _ in steps(call, run)} - {"main"}
-    assert str(run.checkpoints / line) in out.replace("\n", "")  # what to delete when its space is wanted
+    assert str(run.checkpoints / line) in out.replace("\n", "")
     lines = {line for line, _ in steps(call, run)}
     assert len(lines) == 2
     arguments = ("--from", 10, "--set", "training.learning_rate=1e-5", "--name", "slower", "--json")
@@ -176,6 +176,19 @@ def test_rollback_sets_aside_and_branch_goes_on(call, run, tmp_path):
     assert branch.spec().name == "slower"
     assert CheckpointCatalog(branch.checkpoints).verify(10).tokens_seen == 81920
     assert call("branch", run.path, *arguments)[0] == 2  # it is there already
+
+
+def test_prune_lets_go_of_what_was_set_aside_and_of_what_need_not_be_kept(call, run):
+    assert call("rollback", run.path, "--to", 20)[0] == 0
+    code, out, _ = call("checkpoints", "prune", run.path, "--dry-run")
+    assert (code, out.startswith("Checkpoints would go: 10, 30 (set aside); ")) == (0, True)
+    assert len(steps(call, run)) == 3
+    code, out, _ = call("checkpoints", "prune", run.path, "--json")
+    answer = json.loads(out)
+    assert (code, answer["steps"], answer["aside_steps"]) == (0, [10], [30])
+    assert answer["freed_bytes"] >= 2000
+    assert steps(call, run) == {("main", 20)}
+    assert call("checkpoints", "prune", run.path)[1] == "Checkpoints deleted: none; 0 B freed.\n"
 
 
 def test_watching_what_nobody_works_on_speaks_of_no_killing(call, run):

@@ -205,11 +205,31 @@ def test_a_step_that_is_saved_anew_after_going_back_knows_nothing_of_the_old_one
     assert store.checkpoints.set_aside(attempt.job_id, 10, "forgot too much", 7.0) == [20, 30]
     assert [one.step for one in store.checkpoints.list(attempt.job_id).items] == [10]
     back = store.jobs.get(attempt.job_id, 7.0)
-    assert back.cost.stored_bytes == 9
+    assert (back.cost.stored_bytes, back.cost.aside_bytes, back.cost.freed_bytes) == (27, 18, 0)
     assert (back.progress.step, back.progress.tokens_seen) == (10, 10_000)
     heard(store, attempt, 8.0, CheckpointReport(step=20, event="saved", size_bytes=8), first=4)
+    assert store.jobs.get(attempt.job_id, 8.0).cost.stored_bytes == 9 + 8 + 18
     again = store.checkpoints.get(attempt.job_id, 20)
     assert (again.state, again.pinned, again.size_bytes, again.verified_at) == ("unverified", False, 8, None)
+
+
+def test_what_a_worker_set_aside_counts_until_it_is_freed(store: Store) -> None:
+    attempt = running(store)
+    job = attempt.job_id
+    saved = [CheckpointReport(step=n, event="saved", size_bytes=9) for n in (10, 20, 30)]
+    aside = [CheckpointReport(step=n, event="set_aside") for n in (20, 30, 40)]  # 40 never was there
+    heard(store, attempt, 5.0, *saved, *aside)
+    assert [one.step for one in store.checkpoints.list(job).items] == [10]
+    cost = store.jobs.get(job, 5.0).cost
+    assert (cost.stored_bytes, cost.aside_bytes) == (27, 18)
+    assert store.projects.get("default").stored_bytes == 27
+    assert [data["step"] for data in told(store, job, EventKind.NOTICE)] == [20, 30]
+    store.checkpoints.set_one_aside(job, 30, 6.0)  # a second time
+    assert store.jobs.get(job, 6.0).cost.aside_bytes == 18
+    store.checkpoints.count_aside(job, 9, 11, "freed", 7.0)
+    cost = store.jobs.get(job, 7.0).cost
+    assert (cost.stored_bytes, cost.aside_bytes, cost.freed_bytes) == (18, 9, 11)
+    assert told(store, job, EventKind.NOTICE)[-1]["freed_bytes"] == 11
 
 
 def test_checkpoints_are_pinned_verified_and_selected(store: Store) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from tests.server.serving import serving, wait_for
-from tests.server.shelving import Shelf
+from tests.server.shelving import Shelf, save
 
+from steep.artifacts.abandoned import delete_abandoned
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.lineage import branch, go_back
 from steep.artifacts.mirror import RemoteCheckpoints
@@ -19,6 +20,7 @@ from steep.server.keeping import prune
 from steep.server.loops.retention import RetentionLoop
 from steep.server.removal import delete_checkpoint, remove_checkpoint
 from steep.server.service import Service
+from steep.spec.api.checkpoints import Pruned
 from steep.spec.api.projects import Keeping, ProjectRequest, ProjectView
 from steep.spec.errors import Conflict, NotFound
 from steep.spec.events import EventKind
@@ -65,6 +67,64 @@ def test_the_newest_and_the_best_stay_and_the_rest_gives_back_its_bytes(shelf: S
     assert pruned(shelf, job) == ()
 
 
+def went_back(shelf: Shelf, job: str, step: int) -> None:
+    """As a rollback that a user asked for."""
+    go_back(shelf.service.run(job), step)
+    shelf.store.checkpoints.set_aside(job, step, "", shelf.now)
+
+
+def test_what_was_set_aside_counts_as_stored_until_it_is_pruned(shelf: Shelf) -> None:
+    job = shelf.job(*STEPS, size=1000)
+    went_back(shelf, job, 30)
+    cost = shelf.store.jobs.get(job, shelf.now).cost
+    assert (cost.stored_bytes, cost.aside_bytes, cost.freed_bytes) == (5000, 2000, 0)
+    assert shelf.store.projects.get("default").stored_bytes == 5000
+    before = prune(shelf.service, job, keep_last=3, keep_best=1, why="", dry_run=True)
+    assert (before.steps, before.aside_steps) == ((), (40, 50))
+    after = prune(shelf.service, job, keep_last=3, keep_best=1, why="deleted: enough")
+    assert after == before
+    assert 2000 < after.freed_bytes < 4000  # with their manifests
+    assert not list(shelf.service.run(job).checkpoints.glob("abandoned-*"))
+    cost = shelf.store.jobs.get(job, shelf.now).cost
+    assert (cost.stored_bytes, cost.aside_bytes, cost.freed_bytes) == (3000, 0, after.freed_bytes)
+    (event,) = shelf.events(job, EventKind.NOTICE)
+    assert (event.message, event.data["freed_bytes"]) == ("what was set aside deleted: enough", after.freed_bytes)
+    assert prune(shelf.service, job, keep_last=3, keep_best=1, why="") == Pruned()
+
+
+def test_what_a_line_left_that_goes_may_go_too(shelf: Shelf) -> None:
+    job = shelf.job(*STEPS)
+    run = shelf.service.run(job)
+    go_back(run, 10)
+    for step in STEPS[1:]:
+        save(run.catalog(), step, 1000)
+    for dry_run in (True, False):
+        found = prune(shelf.service, job, keep_last=1, keep_best=1, why="", dry_run=dry_run)
+        assert (found.steps, found.aside_steps) == ((10, 20, 40), STEPS[1:])
+    assert kept(shelf, job) == [BEST, 50]
+
+
+def test_what_went_and_was_not_written_down_is_written_down_the_next_time(shelf: Shelf) -> None:
+    job = shelf.job(*STEPS)
+    went_back(shelf, job, 30)
+    delete_abandoned(shelf.service.run(job).checkpoints)  # and the server is killed
+    assert prune(shelf.service, job, keep_last=3, keep_best=1, why="").steps == ()
+    assert shelf.store.jobs.get(job, shelf.now).cost.aside_bytes == 0
+
+
+def test_a_project_lets_go_of_what_its_ended_jobs_set_aside(shelf: Shelf) -> None:
+    keep = Keeping(after_seconds=DAY_SECONDS, last=5, best=1)
+    shelf.store.projects.create(ProjectRequest(name="physics", keep=keep), shelf.now)
+    job = shelf.job(*STEPS, project="physics")
+    went_back(shelf, job, 30)
+    shelf.now += DAY_SECONDS + 1
+    assert [one.job_id for one in shelf.store.projects.prunable(shelf.now)] == [job]
+    RetentionLoop(shelf.service).turn()
+    assert not list(shelf.service.run(job).checkpoints.glob("abandoned-*"))
+    assert kept(shelf, job) == [10, 20, 30]
+    assert shelf.store.projects.prunable(shelf.now) == []
+
+
 def pruned_steps(service: Service, job: str) -> tuple[int, ...]:
     return prune(service, job, keep_last=1, keep_best=1, why="deleted").steps
 
@@ -102,10 +162,9 @@ def _branched_elsewhere(shelf: Shelf, job: str) -> None:
 
 
 def _went_back(shelf: Shelf, job: str) -> None:
-    """A line that was set aside descends from it; this line has come as far again."""
+    """A line that was set aside descends from it, of which something is pinned; this line has come as far again."""
     run = shelf.service.run(job)
-    from tests.server.shelving import save
-
+    run.catalog().pin(40)
     go_back(run, 10)
     for step in STEPS[1:]:
         save(run.catalog(), step, 1000)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.worker.conftest import Recorder, step_report
 
+from steep.artifacts.lineage import rollback
 from steep.artifacts.rundir import RunDirectory
 from steep.spec.reports import CheckpointReport
 from steep.train.observer import Several
@@ -46,6 +47,20 @@ def test_what_was_done_and_not_told_is_told_once(run: RunDirectory) -> None:
     run.catalog().delete(10)
     assert begin(run) == [("deleted", 10)]
     assert begin(run) == []
+
+
+def test_what_was_set_aside_is_told_as_that(run: RunDirectory) -> None:
+    for step in (10, 20, 30):
+        commit(run, step)
+    begin(run)
+    run.catalog().delete(20)
+    rollback(run, 10)
+    assert begin(run) == [("deleted", 20), ("set_aside", 30)]
+    assert begin(run) == []
+    commit(run, 30)
+    assert begin(run) == [("saved", 30)]
+    run.catalog().delete(30)  # of the line that came as far again
+    assert begin(run) == [("deleted", 30)]
 
 
 def test_what_is_told_late_has_its_size(run: RunDirectory) -> None:

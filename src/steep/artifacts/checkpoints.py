@@ -23,7 +23,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from steep.artifacts.files import full_disk_stops, hash_file, make_directory, sync_directory, write_atomic
+from steep.artifacts.files import (
+    full_disk_stops,
+    hash_file,
+    make_directory,
+    sync_directory,
+    unshared_bytes,
+    write_atomic,
+)
 from steep.artifacts.manifest import (
     MANIFEST,
     CheckpointManifest,
@@ -239,7 +246,7 @@ class CheckpointCatalog:
         condemned = self._hidden("deleted", step)
         if step not in self.steps():
             if condemned.is_dir():
-                return _freeable_bytes(condemned)
+                return unshared_bytes(condemned)
             self.get(step)
         if self.pinned(step):
             raise InvalidInput(
@@ -253,7 +260,7 @@ class CheckpointCatalog:
         shutil.rmtree(condemned, ignore_errors=True)
         self.path(step).rename(condemned)
         sync_directory(self.directory)
-        return _freeable_bytes(condemned)
+        return unshared_bytes(condemned)
 
     def condemned_steps(self) -> Sequence[int]:
         """Those whose deletion was begun, and not brought to its end."""
@@ -275,7 +282,7 @@ class CheckpointCatalog:
                 entry.rename(final)
                 sync_directory(self.directory)
             elif entry.is_dir():
-                freed += _freeable_bytes(entry)
+                freed += unshared_bytes(entry)
                 shutil.rmtree(entry)
         return freed
 
@@ -323,9 +330,3 @@ def _seal(staging: Path, digests: Mapping[str, str]) -> dict[str, FileRecord]:
             digest = hash_file(path)
         records[path.name] = FileRecord(size_bytes=path.stat().st_size, blake3=digest)
     return records
-
-
-def _freeable_bytes(directory: Path) -> int:
-    """Bytes of the files that no other directory shares."""
-    stats = [path.stat() for path in directory.rglob("*") if path.is_file()]
-    return sum(stat.st_size for stat in stats if stat.st_nlink == 1)

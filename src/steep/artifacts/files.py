@@ -120,6 +120,12 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def unshared_bytes(directory: Path) -> int:
+    """Bytes that deleting a directory frees: of its files, those that no other directory shares."""
+    stats = [path.stat() for path in directory.rglob("*") if path.is_file() and not path.is_symlink()]
+    return sum(stat.st_size for stat in stats if stat.st_nlink == 1)
+
+
 def hash_file(path: Path) -> str:
     """The blake3 digest of a file, in hex; memory-mapped, so large files cost no memory."""
     hasher = blake3()

@@ -24,10 +24,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from steep.artifacts.abandoned import ABANDONED
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.files import full_disk_stops, make_directory, sync_directory, write_atomic
 from steep.artifacts.guard import GuardRecord
-from steep.artifacts.manifest import CheckpointManifest, parse_step, step_name
+from steep.artifacts.manifest import CheckpointManifest, step_name
 from steep.artifacts.rundir import RunDirectory
 from steep.spec.errors import DamagedArtifact, InvalidInput
 from steep.spec.job import JobSpec
@@ -35,7 +36,6 @@ from steep.spec.stages import ORDER, Stage
 
 TRUNK = "trunk.json"
 _SHARED = ("dataset", "base", "recipe.json", "stages/prepare.json", "stages/assess.json", "evaluation/base.json")
-_ABANDONED = "abandoned-"
 _AFTER_TRAINING = ORDER[ORDER.index(Stage.TRAIN) :]
 
 
@@ -90,9 +90,22 @@ class Lineage(_Frozen):
         """Record it in a run directory."""
         write_atomic(run / "lineage.json", json.dumps(self.model_dump(mode="json"), indent=1))
 
+    def set_aside_at(self) -> dict[int, float]:
+        """Steps of checkpoints that were set aside, whether they are still there or not, and when that was; the run's own
+        line may have reached them again since."""
+        return _set_aside_at(self.abandoned)
+
     def adopts(self, manifest: CheckpointManifest) -> bool:
         """Whether a checkpoint is the one this run was branched from, and so its own whatever the spec says."""
         return self.origin is not None and self.origin.identity == manifest.identity
+
+
+def _set_aside_at(lines: Sequence[AbandonedLine]) -> dict[int, float]:
+    found: dict[int, float] = {}
+    for line in lines:
+        for step, moment in (_set_aside_at(line.abandoned) | dict.fromkeys(line.steps, line.abandoned_at)).items():
+            found[step] = max(moment, found.get(step, 0.0))
+    return found
 
 
 # -------------------------------------------------------------------------------------------------------------- branch
@@ -258,12 +271,6 @@ def set_aside(run: RunDirectory, steps: Sequence[int]) -> AbandonedLine:
     return line
 
 
-def steps_set_aside(checkpoints: Path) -> set[int]:
-    """Steps with a checkpoint in a line that was set aside; the run's own line may have reached them again since."""
-    places = (place for line in checkpoints.glob(f"{_ABANDONED}*") for place in line.rglob("step-*"))
-    return {step for place in places if (step := parse_step(place.name)) is not None}
-
-
 def _entries(catalog: CheckpointCatalog, steps: Sequence[int]) -> list[Path]:
     """All that belongs to these checkpoints, newest first: wherever its moving ends, the line's beginning is whole."""
     return [
@@ -299,9 +306,9 @@ def _move(entries: Sequence[Path], place: Path) -> None:
 
 def _free_name(checkpoints: Path, lineage: Lineage) -> str:
     """A name that no line of this run ever had, not even one whose directory was deleted."""
-    names = {place.name for place in checkpoints.rglob(f"{_ABANDONED}*")} | _names(lineage.abandoned)
-    numbers = [int(digits) for name in names if (digits := name.removeprefix(_ABANDONED)).isdecimal()]
-    return f"{_ABANDONED}{max(numbers, default=0) + 1}"
+    names = {place.name for place in checkpoints.rglob(f"{ABANDONED}*")} | _names(lineage.abandoned)
+    numbers = [int(digits) for name in names if (digits := name.removeprefix(ABANDONED)).isdecimal()]
+    return f"{ABANDONED}{max(numbers, default=0) + 1}"
 
 
 def _names(lines: Sequence[AbandonedLine]) -> set[str]:

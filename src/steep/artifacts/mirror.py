@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from steep.artifacts.checkpoints import CheckpointCatalog
-from steep.artifacts.lineage import steps_set_aside
+from steep.artifacts.lineage import Lineage
 from steep.artifacts.manifest import MANIFEST, CheckpointManifest, dump_manifest, parse_manifest, step_name, verify_file
+from steep.artifacts.rundir import RunDirectory
 from steep.artifacts.space import require_space
 from steep.artifacts.store import Store
 from steep.spec.errors import DamagedArtifact, Fenced, InvalidInput, SteepError
@@ -207,7 +208,7 @@ class Mirror:
         """
         for step in self._catalog.steps():
             self.copy(step)
-        if steps_set_aside(self._catalog.directory):
+        if self._set_aside():
             self._add(_Task("tidy"))
 
     def poll(self) -> list[CheckpointReport]:
@@ -275,9 +276,13 @@ class Mirror:
                 self._say(task, "uploaded", "", copied.size_bytes)
 
     def _tidy(self) -> None:
-        aside = steps_set_aside(self._catalog.directory) - set(self._catalog.steps())
-        for step in aside.intersection(self._remote.steps()):
+        for step in self._set_aside().intersection(self._remote.steps()):
             self._remote.delete(step)
+
+    def _set_aside(self) -> set[int]:
+        """Steps that are no part of the run's line any more."""
+        run = RunDirectory(self._catalog.directory.parent)
+        return set(Lineage.read(run).set_aside_at()) - set(self._catalog.steps())
 
     def _say(self, task: _Task, event: Literal["uploaded", "upload_failed"], detail: str, size_bytes: int = 0) -> None:
         self._reports.put(CheckpointReport(step=task.step, event=event, detail=detail, size_bytes=size_bytes))

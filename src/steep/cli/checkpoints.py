@@ -7,7 +7,6 @@ from typing import Any
 
 import typer
 
-from steep.cli.service.options import JobArgument
 from steep.cli.watch import RunOrJob
 from steep.spec.errors import InvalidInput
 
@@ -101,28 +100,26 @@ def delete(
 
 @app.command()
 def prune(
-    job: str = JobArgument,
+    where: str = RunOrJob,
     keep_last: int = typer.Option(1, "--keep-last", metavar="NUMBER", min=1, help="Keep so many of the newest."),
     keep_best: int = typer.Option(1, "--keep-best", metavar="NUMBER", min=1, help="Keep so many of the best."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Only say which would go."),
     json: bool = JsonOption,
 ) -> None:
-    """Delete the checkpoints of a job that need not be kept, and say how many bytes that freed.
+    """Delete checkpoints that need not be kept, and what was set aside by going back; say how many bytes that freed.
 
     Pinned ones stay, the selected one, the newest that is known to be valid, and those that something descends from.
     """
     from steep.cli.output import print_json
-    from steep.cli.service.connect import connected, find_job
+    from steep.cli.shelf import open_shelf
     from steep.spec.units import format_bytes
 
-    with connected() as client:
-        pruned = client.checkpoints.prune(
-            find_job(client, job), keep_last=keep_last, keep_best=keep_best, dry_run=dry_run
-        )
+    with open_shelf(where) as shelf:
+        pruned = shelf.prune(keep_last=keep_last, keep_best=keep_best, dry_run=dry_run)
     if json:
         print_json(pruned.model_dump(mode="json"))
         return
-    steps = ", ".join(map(str, pruned.steps)) or "none"
+    steps = ", ".join([*map(str, pruned.steps), *(f"{step} (set aside)" for step in pruned.aside_steps)]) or "none"
     verb = "would go" if dry_run else "deleted"
     print(f"Checkpoints {verb}: {steps}; {format_bytes(pruned.freed_bytes)} {'would be ' if dry_run else ''}freed.")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from steep.artifacts.rundir import RunDirectory
+    from steep.spec.api.checkpoints import Pruned
     from steep.spec.results import Results
 
 
@@ -32,6 +33,9 @@ class Shelf(Protocol):
 
     def delete(self, steps: Sequence[int]) -> dict[int, int]:
         """Delete these, all or none: by step, the bytes that it freed."""
+
+    def prune(self, *, keep_last: int, keep_best: int, dry_run: bool) -> Pruned:
+        """Delete those that need not be kept, those of lines that were set aside too; or only say which they are."""
 
     def results(self) -> Results | None:
         """What was measured on them, as far as it was."""
@@ -147,6 +151,16 @@ class RunShelf:
                 self._catalog.get(step)
             guarded = [step for step in steps if self._catalog.pinned(step) or self._catalog.branches(step)]
             return {step: self._catalog.delete(step) for step in dict.fromkeys([*guarded, *steps])}
+
+    def prune(self, *, keep_last: int, keep_best: int, dry_run: bool) -> Pruned:
+        """See `Shelf`. Refused while a worker is at it."""
+        from steep.artifacts.pruning import prune_run
+        from steep.artifacts.retention import RetentionPolicy
+
+        results = self._run.results()
+        selected = None if results is None or results.selected is None else results.selected.step
+        policy = RetentionPolicy(keep_last, keep_best, self._run.spec().evaluation.forgetting_budget)
+        return prune_run(self._run, policy, selected=selected, dry_run=dry_run)
 
     def results(self) -> Results | None:
         """See `Shelf`."""

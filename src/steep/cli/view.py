@@ -67,7 +67,7 @@ class View:
             self.losses.append(report.loss)
 
     def _add_checkpoint(self, report: CheckpointReport) -> None:
-        if report.event in ("deleted", "rejected"):
+        if report.event in ("deleted", "set_aside", "rejected"):
             self.checkpoints.pop(report.step, None)
         elif report.event in ("saved", "verified"):
             self.checkpoints[report.step] = report

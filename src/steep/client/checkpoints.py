@@ -59,7 +59,8 @@ class AsyncCheckpoints:
         return await self._wire.call(create(f"{_of(job, step)}/evaluations", request, key=idempotency_key), JobView)
 
     async def prune(self, job: str, *, keep_last: int = 1, keep_best: int = 1, dry_run: bool = False) -> Pruned:
-        """Delete the checkpoints of a job that need not be kept, or only say which would go.
+        """Delete the checkpoints of a job that need not be kept, and what was set aside when it went back; or only say which
+        would go.
 
         Args:
             job: its id.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from steep.artifacts.files import unshared_bytes
 from steep.server.copies import remove_copies, remove_copy
 from steep.server.service import Service
 from steep.spec.api.checkpoints import Freed
@@ -18,9 +19,9 @@ def remove_tree(directory: Path) -> int:
     """Delete a directory, if it is there. Returns the bytes of files that no other directory shares."""
     if not directory.is_dir():
         return 0
-    stats = [path.stat() for path in directory.rglob("*") if path.is_file() and not path.is_symlink()]
+    freed = unshared_bytes(directory)
     shutil.rmtree(directory)
-    return sum(stat.st_size for stat in stats if stat.st_nlink == 1)
+    return freed
 
 
 def remove_job(service: Service, job_id: str) -> Freed:
@@ -51,7 +52,7 @@ def remove_checkpoint(service: Service, job_id: str, step: int, why: str = "dele
     if view.state == "deleted":
         catalog.bury(step)
         return Freed(freed_bytes=_remove_copy(service, job_id, step))
-    _require_rest(service, job_id)
+    require_rest(service, job_id)
     freed = 0
     if step in catalog.steps() or step in catalog.condemned_steps():
         try:
@@ -72,7 +73,7 @@ def delete_checkpoint(service: Service, job_id: str, step: int) -> Freed:
         NotFound: there is no such checkpoint.
     """
     if service.store.checkpoints.get(job_id, step).state != "deleted":
-        _require_rest(service, job_id)
+        require_rest(service, job_id)
     with held(service, job_id):
         return remove_checkpoint(service, job_id, step)
 
@@ -91,7 +92,12 @@ def held(service: Service, job_id: str) -> Iterator[None]:
         raise Conflict(error.what, where=job_id, cure="Wait until it is done.") from error
 
 
-def _require_rest(service: Service, job_id: str) -> None:
+def require_rest(service: Service, job_id: str) -> None:
+    """Nobody works on a job, as far as its state tells.
+
+    Raises:
+        Conflict: a worker does.
+    """
     state = service.store.jobs.get(job_id, service.now()).standing.state
     if state is not State.QUEUED and not state.is_terminal:
         raise Conflict("a worker uses the checkpoints of this job", where=job_id, cure="Pause it first.")

@@ -75,7 +75,7 @@ class CheckpointReport(_Report):
 
     kind: Literal["checkpoint"] = "checkpoint"
     step: int
-    event: Literal["saved", "verified", "deleted", "uploaded", "upload_failed", "rejected"]
+    event: Literal["saved", "verified", "deleted", "set_aside", "uploaded", "upload_failed", "rejected"]
     size_bytes: int = 0
     tokens_seen: int = Field(0, description="Of a saved one.")
     stall_seconds: float = 0.0

@@ -1,7 +1,7 @@
 """What a worker that was killed could not tell any more of its checkpoints, told by the next one.
 
 A checkpoint is committed a moment before that is reported, and deleted a moment before too. Whoever is killed in between leaves
-a catalog on the disk that differs from what a service knows.
+a catalog on the disk that differs from what a service knows. What a rollback set aside is told here too.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steep.artifacts.lineage import Lineage
 from steep.artifacts.rundir import RunDirectory
 from steep.spec.reports import CheckpointReport
 
@@ -33,13 +34,17 @@ def tell_untold(run: RunDirectory, observer: Observer) -> None:
                     detail="by an earlier process",
                 )
             )
-    for step in sorted(told - there):
-        observer.checkpoint(CheckpointReport(step=step, event="deleted", detail="by an earlier process, or set aside"))
+    set_aside_at = Lineage.read(run).set_aside_at()
+    for step in sorted(set(told) - there):
+        if set_aside_at.get(step, 0.0) >= told[step]:
+            observer.checkpoint(CheckpointReport(step=step, event="set_aside"))
+        else:
+            observer.checkpoint(CheckpointReport(step=step, event="deleted", detail="by an earlier process"))
 
 
-def _told(reports: Path) -> set[int]:
-    """Steps of checkpoints that are there according to the reports."""
-    steps: set[int] = set()
+def _told(reports: Path) -> dict[int, float]:
+    """Steps of checkpoints that are there according to the reports, and when they were told of."""
+    steps: dict[int, float] = {}
     if not reports.exists():
         return steps
     with open(reports, "rb") as lines:
@@ -48,7 +53,7 @@ def _told(reports: Path) -> set[int]:
                 continue
             report = json.loads(line)
             if report["kind"] == "checkpoint" and report["event"] == "saved":
-                steps.add(report["step"])
-            elif report["kind"] == "checkpoint" and report["event"] == "deleted":
-                steps.discard(report["step"])
+                steps[report["step"]] = report["time"]
+            elif report["kind"] == "checkpoint" and report["event"] in ("deleted", "set_aside"):
+                steps.pop(report["step"], None)
     return steps

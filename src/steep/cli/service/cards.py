@@ -118,6 +118,8 @@ def _facts(job: JobDetail) -> Iterator[tuple[str, str]]:
 def _used(job: JobView) -> str:
     cost = job.cost
     parts = [f"{format_seconds(cost.work_seconds)} of work", f"{format_bytes(cost.stored_bytes)} stored"]
+    if cost.aside_bytes:
+        parts[-1] += f" ({format_bytes(cost.aside_bytes)} of it set aside)"
     if cost.gpu_seconds:
         parts.insert(0, f"{span(cost.gpu_seconds)} of GPUs")
     if cost.amount:

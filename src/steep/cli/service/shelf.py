@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from steep.cli.tables import moment, print_table
-from steep.spec.api.checkpoints import CheckpointView
+from steep.spec.api.checkpoints import CheckpointView, Pruned
 from steep.spec.units import format_bytes, format_tokens
 
 if TYPE_CHECKING:
@@ -83,6 +83,10 @@ class JobShelf:
         views = [self._client.checkpoints.get(self._job, step) for step in dict.fromkeys(steps)]
         views.sort(key=lambda view: not view.pinned)
         return {view.step: self._client.checkpoints.delete(self._job, view.step).freed_bytes for view in views}
+
+    def prune(self, *, keep_last: int, keep_best: int, dry_run: bool) -> Pruned:
+        """See `Shelf`."""
+        return self._client.checkpoints.prune(self._job, keep_last=keep_last, keep_best=keep_best, dry_run=dry_run)
 
     def results(self) -> Results | None:
         """See `Shelf`."""

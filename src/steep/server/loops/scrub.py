@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from steep.artifacts.checkpoints import CheckpointCatalog
-from steep.artifacts.lineage import steps_set_aside
+from steep.artifacts.lineage import Lineage
 from steep.artifacts.manifest import FileRecord
 from steep.artifacts.scrubbing import read_back
 from steep.server.removal import remove_checkpoint
@@ -124,9 +124,8 @@ class Scrub:
         if not run.job_file.exists():
             log.warning("%s: its run directory is not there, so its checkpoints cannot be read back", job_id)
             self._leave(reading)
-        elif step in steps_set_aside(run.checkpoints):
-            detail = f"step {step} was set aside when the job went back"
-            self._checkpoints.delete(job_id, step, 0, detail, self._service.now())
+        elif Lineage.read(run).set_aside_at().get(step, 0.0) >= reading.view.created_at:
+            self._checkpoints.set_one_aside(job_id, step, self._service.now())
             self._reading = None
         elif self._may_be_at_work(job_id) or reading.key not in self._missed_at:
             self._missed_at.setdefault(reading.key, self._service.now())

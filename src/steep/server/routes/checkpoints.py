@@ -41,7 +41,8 @@ def list_checkpoints(
 
 @router.post("/prune", summary="Delete what need not be kept", response_model=Pruned, responses=problems(404, 409))
 def prune_job(here: Here, caller: Member, job: Job, request: PruneRequest) -> Response:
-    """All but the newest and the best, pinned ones, the selected one, and those that something descends from."""
+    """All but the newest and the best, pinned ones, the selected one, and those that something descends from. What was set
+    aside by going back goes too."""
     seen(here, caller, job)
     pruned = prune(
         here,

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, Select, and_, func, select, true, update
 from steep.server.store.database import Database, Transaction
 from steep.server.store.measurements import Evaluation, read_evaluations
 from steep.server.store.paging import PageRequest, find
-from steep.server.store.savings import change_checkpoint, count_bytes, count_freed, mark_deleted
+from steep.server.store.savings import change_checkpoint, count_bytes, count_freed, mark_deleted, mark_set_aside
 from steep.server.store.standings import lock_job
 from steep.server.store.tables import checkpoints, evaluations, job_progress, jobs, later_scores
 from steep.spec.api.checkpoints import CheckpointView
@@ -214,11 +214,31 @@ class Checkpoints:
             with self._database.write(now) as transaction:
                 count_freed(transaction, job_id, freed_bytes)
 
+    def set_one_aside(self, job_id: str, step: int, now: float) -> None:
+        """The same for one whose going back was never told of."""
+        with self._database.write(now) as transaction:
+            job = lock_job(transaction, job_id)
+            if mark_set_aside(transaction, job_id, [step]):
+                detail = f"step {step} was set aside when the job went back"
+                transaction.emit(job, EventKind.NOTICE, detail, data={"step": step, "code": "set_aside"})
+
+    def count_aside(self, job_id: str, left_bytes: int, freed_bytes: int, detail: str, now: float) -> None:
+        """What was set aside was freed, but for so much that is still needed."""
+        with self._database.write(now) as transaction:
+            job = lock_job(transaction, job_id)
+            values = {"aside_bytes": left_bytes}
+            transaction.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+            count_bytes(transaction, job_id)
+            count_freed(transaction, job_id, freed_bytes)
+            if freed_bytes:
+                data = {"freed_bytes": freed_bytes, "code": "set_aside"}
+                transaction.emit(job, EventKind.NOTICE, detail, data=data)
+
     def set_aside(self, job_id: str, after_step: int, detail: str, now: float) -> Sequence[int]:
         """A job went back to a step: later checkpoints are no part of its line any more, nor what was measured on them, and
         its progress is that of the step.
 
-        Returns the steps of those. Their bytes may still be there, as `artifacts/lineage.py` keeps them, and count no more.
+        Returns the steps of those. Their bytes are still there, as `artifacts/lineage.py` keeps them, and count.
         """
         with self._database.write(now) as transaction:
             job = lock_job(transaction, job_id)
@@ -227,12 +247,10 @@ class Checkpoints:
                 select(checkpoints.c.step).where(later, checkpoints.c.state != "deleted").order_by(checkpoints.c.step)
             )
             steps = list(transaction.execute(kept).scalars())
-            values = {"state": "deleted", "deleted_at": now, "pinned": False, "selected": False}
-            transaction.execute(update(checkpoints).where(later, checkpoints.c.state != "deleted").values(**values))
+            mark_set_aside(transaction, job_id, steps)
             transaction.execute(
                 evaluations.delete().where(evaluations.c.job_id == job_id, evaluations.c.step > after_step)
             )
-            count_bytes(transaction, job_id)
             _go_back(transaction, job_id, after_step)
             transaction.emit(job, EventKind.ROLLED_BACK, detail, data={"step": after_step, "set_aside": steps})
             return steps

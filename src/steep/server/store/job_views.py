@@ -139,7 +139,7 @@ _AS_THEY_ARE = (
     "started_at", "ended_at",
 )  # fmt: skip
 _OF_STANDINGS = ("state", "reason", "detail", "since")
-_OF_COSTS = ("gpu_seconds", "work_seconds", "cost", "stored_bytes", "freed_bytes")
+_OF_COSTS = ("gpu_seconds", "work_seconds", "cost", "stored_bytes", "freed_bytes", "aside_bytes")
 _WHOLE = (
     select(
         *(jobs.c[name] for name in (*_AS_THEY_ARE, *_OF_STANDINGS, *_OF_COSTS, "limits", "outcome")),
@@ -223,5 +223,6 @@ def _cost(row: Any, now: float, currency: str) -> dict[str, Any]:
         "currency": currency,
         "stored_bytes": row.stored_bytes,
         "freed_bytes": row.freed_bytes,
+        "aside_bytes": row.aside_bytes,
         "expected_amount": amount + price * left if isinstance(left, float) and running else None,
     }

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 from steep.server.store.database import Database
 from steep.spec.errors import InvalidInput
 
-NEWEST = "0007"
+NEWEST = "0008"
 """The last of `migrations/versions`; a database that is there already needs no look at them, which spares a start 0.2 s."""
 
 _SCRIPTS = Path(__file__).parent / "migrations"

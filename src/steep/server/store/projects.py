@@ -88,10 +88,11 @@ class Projects:
     def prunable(self, now: float) -> Sequence[Prunable]:
         """Jobs that ended so long ago that their project keeps only some of their checkpoints, and that have more."""
         there = select(func.count()).where(checkpoints.c.job_id == jobs.c.id, checkpoints.c.state != "deleted")
+        has_more = (there.scalar_subquery() > projects.c.keep_last) | (jobs.c.aside_bytes > 0)
         wanted = (
             select(jobs.c.id, jobs.c.project, projects.c.keep_last, projects.c.keep_best)
             .join(projects, projects.c.name == jobs.c.project)
-            .where(jobs.c.ended_at <= now - projects.c.keep_after, there.scalar_subquery() > projects.c.keep_last)
+            .where(jobs.c.ended_at <= now - projects.c.keep_after, has_more)
             .order_by(jobs.c.ended_at, jobs.c.id)
         )
         with self._database.read() as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Row, func, select, update
@@ -56,6 +57,9 @@ def record_checkpoint(
         case "deleted":
             mark_deleted(transaction, job.id, step, size)
             tell(EventKind.CHECKPOINT_DELETED, f"step {step} deleted{detail}", report, step=step, freed_bytes=size)
+        case "set_aside":
+            if mark_set_aside(transaction, job.id, [step]):
+                tell(EventKind.NOTICE, f"step {step} set aside{detail}", report, step=step, code=report.event)
         case "rejected":
             change_checkpoint(transaction, job.id, step, state="damaged")
             tell(EventKind.CHECKPOINT_DAMAGED, f"step {step} passed over{detail}", report, step=step)
@@ -77,6 +81,20 @@ def mark_deleted(transaction: Transaction, job_id: str, step: int, freed_bytes: 
     return was_there
 
 
+def mark_set_aside(transaction: Transaction, job_id: str, steps: Collection[int]) -> bool:
+    """They are no part of the job's line any more, and may not be gone back to; their bytes are there, and count until they
+    are freed. Returns whether any was there."""
+    there = (checkpoints.c.job_id == job_id) & checkpoints.c.step.in_(steps) & (checkpoints.c.state != "deleted")
+    size = transaction.execute(select(func.coalesce(func.sum(checkpoints.c.size_bytes), 0)).where(there)).scalar_one()
+    values = {"state": "deleted", "deleted_at": transaction.now, "pinned": False, "selected": False}
+    if not transaction.change(update(checkpoints).where(there).values(**values)):
+        return False
+    aside = {"aside_bytes": jobs.c.aside_bytes + size}
+    transaction.execute(update(jobs).where(jobs.c.id == job_id).values(**aside))
+    count_bytes(transaction, job_id)
+    return True
+
+
 def count_freed(transaction: Transaction, job_id: str, freed_bytes: int) -> None:
     """Write down that bytes of a job's checkpoints were freed."""
     if freed_bytes:
@@ -85,10 +103,10 @@ def count_freed(transaction: Transaction, job_id: str, freed_bytes: int) -> None
 
 
 def count_bytes(transaction: Transaction, job_id: str) -> None:
-    """Write down how many bytes a job's checkpoints take."""
+    """Write down how many bytes a job's checkpoints take, those that were set aside too."""
     kept = (checkpoints.c.job_id == job_id) & (checkpoints.c.state != "deleted")
     total = select(func.coalesce(func.sum(checkpoints.c.size_bytes), 0)).where(kept).scalar_subquery()
-    transaction.execute(update(jobs).where(jobs.c.id == job_id).values(stored_bytes=total))
+    transaction.execute(update(jobs).where(jobs.c.id == job_id).values(stored_bytes=total + jobs.c.aside_bytes))
 
 
 def _save(transaction: Transaction, job: Row[Any], report: CheckpointReport, attempt: int, progress: Progress) -> None:

@@ -75,6 +75,7 @@ def insert_job(
         "cost": 0.0,
         "stored_bytes": 0,
         "freed_bytes": 0,
+        "aside_bytes": 0,
         "outcome": Outcome(forgetting_budget=spec.evaluation.forgetting_budget).model_dump(mode="json"),
         "version": 0,
         **columns_of(begin(State.QUEUED, reason, detail, now)),

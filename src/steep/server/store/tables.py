@@ -147,6 +147,7 @@ jobs = Table(
     _required("cost", Real),
     _required("stored_bytes", BigInteger),
     _required("freed_bytes", BigInteger),
+    _required("aside_bytes", BigInteger),  # of the stored ones, those of lines that were set aside
     _required("outcome", Json),
     *_standing(),
     Index(None, "state", "created_at"),

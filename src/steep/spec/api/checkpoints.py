@@ -78,4 +78,5 @@ class Pruned(View):
     """Which checkpoints went, and what that gave back."""
 
     steps: tuple[int, ...] = ()
+    aside_steps: tuple[int, ...] = Field((), description="Of lines that were set aside when the job went back.")
     freed_bytes: int = 0

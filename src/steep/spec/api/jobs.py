@@ -71,8 +71,9 @@ class Cost(View):
     work_seconds: float = 0.0
     amount: float = 0.0
     currency: str = "USD"
-    stored_bytes: int = 0
+    stored_bytes: int = Field(0, description="Of its checkpoints, those that were set aside too.")
     freed_bytes: int = Field(0, description="Of checkpoints that were deleted.")
+    aside_bytes: int = Field(0, description="Of what is stored: of checkpoints that were set aside when it went back.")
     expected_amount: float | None = Field(None, description="At the end, at the speed so far.")
 
 

@@ -1,0 +1,61 @@
+"""Deleting what a run that rests need not keep. What a service keeps of its jobs is in `server/keeping.py`; the rule is the same."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+from steep.artifacts.abandoned import delete_abandoned, dispensable, lines_that_go
+from steep.artifacts.checkpoints import CheckpointCatalog
+from steep.artifacts.files import unshared_bytes
+from steep.artifacts.manifest import CheckpointManifest
+from steep.artifacts.retention import CheckpointFacts, RetentionPolicy, to_delete
+from steep.artifacts.rundir import RunDirectory
+from steep.spec.api.checkpoints import Pruned
+
+
+def prune_run(run: RunDirectory, policy: RetentionPolicy, *, selected: int | None, dry_run: bool = False) -> Pruned:
+    """Delete the checkpoints of a run that need not be kept, those of lines that were set aside too.
+
+    Kept beside what the policy says: the selected one, pinned ones, the newest whose every byte is right, and those that a branch
+    or a line that stays descends from.
+
+    Args:
+        run: whose.
+        policy: how many of the newest and of the best are kept.
+        selected: step of the one that was selected, if one was.
+        dry_run: only say which would go.
+
+    Raises:
+        RunBusy: a process works on the run.
+        Fenced: a later attempt works on the run.
+    """
+    catalog = run.catalog()
+    with nullcontext() if dry_run else run.lock():
+        aside = dispensable(run.checkpoints)
+        sound = catalog.newest_valid()  # and from now on the catalog knows of those before it that they are damaged
+        gone = lines_that_go(aside)
+        # with nothing sound there is nothing to go back to but what may perhaps be mended
+        facts = [_facts(catalog, manifest, selected, gone) for manifest in catalog.list()]
+        steps = [] if sound is None else to_delete(facts, policy)
+        if dry_run:
+            freed = sum(unshared_bytes(catalog.path(step)) for step in steps) + sum(
+                line.freeable_bytes for line in aside
+            )
+        else:
+            freed = delete_abandoned(run.checkpoints, catalog.may_write) + sum(map(catalog.delete, steps))
+        aside_steps = tuple(sorted(step for line in aside for step in line.steps))
+        return Pruned(steps=tuple(steps), aside_steps=aside_steps, freed_bytes=freed)
+
+
+def _facts(
+    catalog: CheckpointCatalog, manifest: CheckpointManifest, selected: int | None, gone: frozenset[str]
+) -> CheckpointFacts:
+    step, metrics = manifest.step, manifest.metrics
+    return CheckpointFacts(
+        step=step,
+        gain=metrics.get("gain"),
+        forgetting=metrics.get("forgetting"),
+        pinned=step == selected or catalog.pinned(step),
+        ancestor=not gone.issuperset(catalog.branches(step)),
+        valid=step not in catalog.damaged,
+    )
