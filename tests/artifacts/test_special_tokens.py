@@ -43,6 +43,7 @@ def found(directory: Path, *, puts: str | None = None, **files: Any) -> SpecialT
         (None, {"eos_token": "<eos>", "bos_token": "<bos>", "add_bos_token": True}, (0, 1)),
         (None, {"eos_token": {"content": "<other>"}}, (2, None)),
         (None, {"eos_token": "<unknown>", "eos_token_id": [2, 0]}, (2, None)),
+        (None, {"eos_token": "<eos>", "bos_token_id": 2**40, "add_bos_token": True}, (0, None)),
     ],
 )
 def test_what_the_tokenizer_does_and_its_settings_say(

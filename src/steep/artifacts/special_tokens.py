@@ -14,6 +14,7 @@ from steep.spec.errors import InvalidModel
 
 SETTINGS_FILES = ("tokenizer_config.json", "special_tokens_map.json", "config.json", "generation_config.json")
 """Files that name special tokens, the most authoritative first."""
+_LARGEST_ID = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +46,14 @@ def find_special_tokens(directory: Path, tokenizer: Any) -> SpecialTokens:
         InvalidModel: a file is no JSON, or none names an end-of-text token of the vocabulary.
     """
     settings = _settings(directory)
-    vocabulary: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
-    eos_id = _token_id(settings, "eos", vocabulary)
+    eos_id = _token_id(settings, "eos", tokenizer)
     if eos_id is None:
         raise InvalidModel(
             "names no end-of-text token that its vocabulary holds",
             where=str(directory),
             cure="Set eos_token in tokenizer_config.json; every document ends with it.",
         )
-    bos_id = _bos_id(settings, tokenizer, vocabulary)
+    bos_id = _bos_id(settings, tokenizer)
     return SpecialTokens(eos_id, None if bos_id == eos_id else bos_id)
 
 
@@ -80,22 +80,23 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _token_id(settings: dict[str, Any], role: str, vocabulary: dict[str, int]) -> int | None:
+def _token_id(settings: dict[str, Any], role: str, tokenizer: Any) -> int | None:
     """Id of the token in a role ("eos", "bos"), by its text, else by its number."""
     token = settings.get(f"{role}_token")
     text = token.get("content") if isinstance(token, dict) else token
-    if isinstance(text, str) and text in vocabulary:
-        return vocabulary[text]
+    if isinstance(text, str) and (known := tokenizer.token_to_id(text)) is not None:
+        return int(known)
     number = settings.get(f"{role}_token_id")
     if isinstance(number, list):
         number = number[0] if number else None
-    return number if isinstance(number, int) and 0 <= number <= max(vocabulary.values()) else None
+    is_known = isinstance(number, int) and 0 <= number <= _LARGEST_ID and tokenizer.id_to_token(number) is not None
+    return number if is_known else None
 
 
-def _bos_id(settings: dict[str, Any], tokenizer: Any, vocabulary: dict[str, int]) -> int | None:
+def _bos_id(settings: dict[str, Any], tokenizer: Any) -> int | None:
     """The token that the tokenizer puts before a text: what it does counts, then what its settings say."""
     bare = tokenizer.encode("a", add_special_tokens=False).ids
     added = tokenizer.encode("a", add_special_tokens=True).ids
-    named = _token_id(settings, "bos", vocabulary)
+    named = _token_id(settings, "bos", tokenizer)
     puts_one = len(added) > len(bare) and added[0] == named and (not bare or added[0] != bare[0])
     return named if puts_one or settings.get("add_bos_token") is True else None

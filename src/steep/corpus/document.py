@@ -5,7 +5,7 @@ Every byte that is read ends as one or the other, so that bytes read = bytes kep
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from blake3 import blake3
 
@@ -21,12 +21,18 @@ class Document:
         text: the text itself, valid Unicode.
         source: name of the source that it comes from.
         origin: where it stands there: `path#member:line`, of which member and line may be missing.
+        text_bytes: size of the text as UTF-8, which many ask for and which takes as long as encoding it.
     """
 
     id: str
     text: str
     source: str
     origin: str
+    text_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Measure the text, which nobody changes."""
+        self.text_bytes = text_bytes(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +83,4 @@ def excerpt(text: str) -> str:
 def drop(document: Document, step: str, reason: str, detail: str | None = None) -> Drop:
     """The record that a document leaves the pipeline at `step`; `detail` stands in place of its beginning."""
     said = excerpt(document.text if detail is None else detail)
-    return Drop(document.id, document.source, document.origin, step, reason, text_bytes(document.text), said)
+    return Drop(document.id, document.source, document.origin, step, reason, document.text_bytes, said)

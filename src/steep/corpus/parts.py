@@ -22,7 +22,7 @@ from steep.artifacts.files import atomic_writer
 from steep.corpus.columns import read_arrays, read_facts, strings, write_arrays
 from steep.corpus.decontaminate import RUN_WORDS, sample_runs
 from steep.corpus.dedup import Signatures, content_hashes, signatures
-from steep.corpus.document import Document, Drop, text_bytes
+from steep.corpus.document import Document, Drop
 from steep.corpus.words import Hashes, Positions, Rows, word_hashes
 
 _BATCH_BYTES = 1 << 20
@@ -51,14 +51,15 @@ class Marks:
     num_runs: Positions
 
     @classmethod
-    def of(cls, texts: Sequence[str], read_bytes: Sequence[int], *, near: bool, runs: bool) -> Marks:
-        """The marks of some cleaned texts; signatures and runs only where they are asked for."""
+    def of(cls, documents: Sequence[Document], read_bytes: Sequence[int], *, near: bool, runs: bool) -> Marks:
+        """The marks of some cleaned documents; signatures and runs only where they are asked for."""
+        texts = [document.text for document in documents]
         words = word_hashes(texts) if near or runs else Rows(np.zeros(0, np.uint64), np.zeros(len(texts), np.int64))
         sampled = sample_runs(words) if runs else Rows(np.zeros(0, np.uint64), np.zeros(len(texts), np.int64))
         num_words = words.stops - words.starts
         return cls(
             read_bytes=np.array(read_bytes, dtype=np.int64),
-            text_bytes=np.array([text_bytes(text) for text in texts], dtype=np.int64),
+            text_bytes=np.array([document.text_bytes for document in documents], dtype=np.int64),
             content=content_hashes(texts),
             signature=signatures(words) if near else np.zeros((len(texts), 0), dtype=np.uint32),
             runs=sampled.values,
@@ -117,11 +118,10 @@ class Part:
         """
         for stem, suffix in (("marks", "safetensors"), ("drops", "arrow")):
             self._path(stem, suffix).unlink(missing_ok=True)
-        texts = [document.text for document in kept]
-        marks = Marks.of(texts, read_bytes, near=near, runs=runs)
+        marks = Marks.of(kept, read_bytes, near=near, runs=runs)
         if drops:
             write_drops(self._path("drops", "arrow"), drops)
-        self._write_texts(kept, texts, marks.text_bytes)
+        self._write_texts(kept, marks.text_bytes)
         arrays = {each.name: getattr(marks, each.name) for each in fields(marks)}
         write_arrays(self._path("marks", "safetensors"), arrays, {"made_of": made_of})
 
@@ -169,7 +169,7 @@ class Part:
                     found = [[column[number].as_py() for number in numbers] for column in map(batch.column, columns)]
                     yield [first + number for number in numbers], found
 
-    def _write_texts(self, kept: Sequence[Document], texts: list[str], sizes: Positions) -> None:
+    def _write_texts(self, kept: Sequence[Document], sizes: Positions) -> None:
         import pyarrow as pa
 
         bounds = _bounds(sizes)
@@ -184,7 +184,7 @@ class Part:
         ):
             for first, stop in zip([0, *bounds], bounds, strict=False):
                 rows = kept[first:stop]
-                columns = ([row.id for row in rows], [row.origin for row in rows], texts[first:stop])
+                columns = ([row.id for row in rows], [row.origin for row in rows], [row.text for row in rows])
                 writer.write_batch(pa.record_batch([strings(column) for column in columns], schema=schema))
 
     def _path(self, stem: str, suffix: str) -> Path:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Literal
 
 from steep.artifacts.files import hash_text
@@ -40,9 +41,14 @@ class CorpusPlan:
         return [name for name, each in self.roles.items() if each == role]
 
     @property
+    def all_files(self) -> Iterator[SourceFile]:
+        """The files of all sources."""
+        return chain.from_iterable(self.files.values())
+
+    @property
     def file_bytes(self) -> int:
         """Size of all files as they lie there."""
-        return sum(file.size_bytes for files in self.files.values() for file in files)
+        return sum(file.size_bytes for file in self.all_files)
 
     @property
     def asked_texts(self) -> tuple[str, ...]:
@@ -61,11 +67,7 @@ class CorpusPlan:
                 name: (self.roles[name], source.model_dump(mode="json", exclude={"weight", "name"}))
                 for name, source in self.sources.items()
             },
-            "files": [
-                (file.source, file.path, file.size_bytes, file.version)
-                for files in self.files.values()
-                for file in files
-            ],
+            "files": [(file.source, file.path, file.size_bytes, file.version) for file in self.all_files],
             "max_tokens": spec.evaluation.max_tokens,
             "task_texts": hash_text(*self.task_texts),
             **({"prompts": prompts} if prompts else {}),

@@ -25,15 +25,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from steep.artifacts.files import write_atomic
 from steep.artifacts.tokens import TokenDataset
+from steep.corpus import encoding, reading
 from steep.corpus.accounting import Ledger, warnings
 from steep.corpus.choosing import choose_texts
 from steep.corpus.clean import only_mended
 from steep.corpus.counting import count_all, count_reading, require_text, sample_texts, write_drops_table
 from steep.corpus.datasets import Written, write_datasets
-from steep.corpus.encoding import get_ready
 from steep.corpus.language import languages_of
 from steep.corpus.plan import CorpusPlan, Role, plan_corpus
-from steep.corpus.reading import Steps, Unit, make_units, read_units
+from steep.corpus.reading import Steps, Unit, is_harmless, make_units, read_units
 from steep.corpus.tokenize import CorpusTokenizer
 from steep.corpus.workers import Workers
 from steep.spec.errors import DamagedArtifact
@@ -153,9 +153,9 @@ def prepare(
     """
     plan = plan_corpus(spec, task_texts)
     manifest = read_manifest(out)
-    with Workers(num_workers) as workers:
+    with Workers(num_workers, helps=all(map(is_harmless, plan.all_files))) as workers:
         if manifest is None:
-            workers.warm(get_ready, tokenizer, plan.file_bytes)
+            workers.warm(reading.get_ready, None, plan.file_bytes)
         loaded = CorpusTokenizer.load(tokenizer)
         inputs = plan.fingerprint(loaded)
         if manifest is not None and manifest.inputs_fingerprint == inputs:
@@ -164,6 +164,7 @@ def prepare(
         (out / "manifest.json").unlink(missing_ok=True)
         units = plan_units(plan, out / "work")
         read_units([unit for own in units.values() for unit in own], workers, progress)
+        workers.warm(encoding.get_ready, tokenizer, plan.file_bytes)
         ledger = count_reading(plan, units)
         parts = {name: [part for unit in own for part in unit.parts] for name, own in units.items()}
         choice = choose_texts(plan, parts, out / "work", progress)

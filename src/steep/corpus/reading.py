@@ -12,9 +12,9 @@ from pathlib import Path
 
 from steep.artifacts.files import hash_text, write_atomic
 from steep.corpus.clean import clean
-from steep.corpus.document import Document, Drop, text_bytes
+from steep.corpus.document import Document, Drop
 from steep.corpus.extract import FAILURES, extract
-from steep.corpus.formats.registry import ARCHIVES, COMPRESSIONS, RECORD_FORMATS, format_by_name
+from steep.corpus.formats.registry import ARCHIVES, COMPRESSIONS, RECORD_FORMATS, format_by_name, without_compression
 from steep.corpus.parts import Part, UnitRecord
 from steep.corpus.sources import SourceFile
 from steep.corpus.workers import Workers
@@ -26,9 +26,18 @@ UNIT_BYTES = 16 << 20
 NAMED_FAILURES = 3  # of each unit
 _SLOW_BYTES = 16  # bytes of text that take as long to read as one byte of a format that must be taken apart
 _ORDINARY = frozenset(("empty", "no_text_field"))  # drops that are no failure: such files lie in most directories
+_HARMLESS = frozenset(("text", "code", *RECORD_FORMATS))
 _PLAIN = frozenset(("text", "code", *RECORD_FORMATS, *COMPRESSIONS, *ARCHIVES))
 
 Progress = Callable[[str, float, float | None], None]
+
+
+def is_harmless(file: SourceFile) -> bool:
+    """Whether reading a file cannot bring a process down: there is nothing in it that must be taken apart."""
+    name = file.path
+    while (kind := format_by_name(name)) in COMPRESSIONS:
+        name = without_compression(name)
+    return kind in _HARMLESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +118,10 @@ def read_units(units: Sequence[Unit], workers: Workers, progress: Progress) -> N
         progress("files read", done, total)
 
 
+def get_ready(_: None = None) -> None:
+    """Nothing; but a process that is asked for it has loaded what reading needs."""
+
+
 def read_unit(unit: Unit) -> UnitRecord:
     """Read, clean and write one unit. Parts of the same documents, from a reading that was interrupted, are kept."""
     batches = _Batches(unit)
@@ -142,7 +155,7 @@ class Batch:
 def _fact(item: Document | Drop) -> str:
     if isinstance(item, Drop):
         return f"{item.id} {item.reason} {item.text_bytes}"
-    return f"{item.id} {text_bytes(item.text)}"
+    return f"{item.id} {item.text_bytes}"
 
 
 def write_batch(batch: Batch) -> None:
@@ -159,7 +172,7 @@ def write_batch(batch: Batch) -> None:
             drops.append(found)
         else:
             kept.append(found)
-            read_bytes.append(text_bytes(item.text) if isinstance(item, Document) else 0)
+            read_bytes.append(item.text_bytes if isinstance(item, Document) else 0)
     steps = batch.steps
     batch.part.write(kept, read_bytes, drops, made_of=made_of, near=steps.near, runs=steps.runs)
 
@@ -179,7 +192,7 @@ class _Batches:
         for file in self._unit.files:
             for item in self._read(file):
                 items.append(item)
-                size += text_bytes(item.text) if isinstance(item, Document) else 0
+                size += item.text_bytes if isinstance(item, Document) else 0
                 if size >= PART_BYTES:
                     yield self._batch(items)
                     items, size = [], 0
@@ -205,16 +218,14 @@ class _Batches:
         failure: str | None = None
         before = self._num_documents
         for item in extract(file, self._unit.source):
+            self._read_bytes += item.text_bytes
             if isinstance(item, Document):
                 self._num_documents += 1
-                self._read_bytes += text_bytes(item.text)
-            else:
-                self._read_bytes += item.text_bytes
-                if item.reason not in _ORDINARY:
-                    self._num_failed += 1
-                    said = f"{item.origin}: {item.excerpt}"
-                    failure = failure or (said if item.reason in FAILURES else None)
-                    self._failures += [said] if len(self._failures) < NAMED_FAILURES else []
+            elif item.reason not in _ORDINARY:
+                self._num_failed += 1
+                said = f"{item.origin}: {item.excerpt}"
+                failure = failure or (said if item.reason in FAILURES else None)
+                self._failures += [said] if len(self._failures) < NAMED_FAILURES else []
             yield item
         if failure is not None and self._num_documents == before:
             self._failed_files.append(failure)

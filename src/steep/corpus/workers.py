@@ -7,16 +7,17 @@ import multiprocessing
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from steep.spec.errors import SteepError
 
 SMALL_BYTES = 8 << 20  # less text than this is worked on in this process
 _AHEAD = 2  # tasks handed over per process: none waits, and memory stays bounded
+_HELD = 4  # results per worker that wait for those before them
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,18 +28,23 @@ class Workers:
 
     Args:
         num_workers: how many; 1 does everything in this process. By default one for each core.
+        helps: this process is one of them, which saves the start of another: for work that cannot bring it down.
     """
 
-    def __init__(self, num_workers: int | None = None) -> None:
+    def __init__(self, num_workers: int | None = None, *, helps: bool = False) -> None:
         self.num_workers = num_workers or _num_cores()
+        self._helps = helps
+        self._num_processes = self.num_workers - 1 if helps else self.num_workers
+        self._handed_over: set[Future[Any]] = set()
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, error: object, *more: object) -> None:
+        """After an error wait for what they are at, so that nothing is written any more; else let them end by themselves."""
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.shutdown(wait=error is not None, cancel_futures=True)
 
     def are_worth(self, size_bytes: float) -> bool:
         """Whether work on so much text is quicker in several processes."""
@@ -49,7 +55,7 @@ class Workers:
 
         Args:
             function: what to do.
-            tasks: with what.
+            tasks: with what. Where it is known how many are left, the last ones are shared out evenly.
             size_bytes: how much text all of it is about.
 
         Raises:
@@ -58,12 +64,16 @@ class Workers:
         if not self.are_worth(size_bytes):
             yield from map(function, tasks)
             return
-        pool = self._started()
         pending: deque[Future[R]] = deque()
+        most = (_HELD if self._helps else _AHEAD) * self.num_workers
         with _ended_processes_are_told_of():
-            for task in tasks:
-                pending.append(pool.submit(function, task))
-                if len(pending) >= _AHEAD * self.num_workers:
+            left = len(tasks) if isinstance(tasks, Sized) else None
+            for number, task in enumerate(tasks):
+                is_last = left is not None and left - number <= self.num_workers
+                enough = (1 if is_last else _AHEAD) * self._num_processes
+                busy = self._helps and len(self._handed_over) >= enough
+                pending.append(_done_here(function, task) if busy else self._hand_over(function, task))
+                while pending and (len(pending) >= most or pending[0].done()):
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
@@ -81,8 +91,8 @@ class Workers:
         """
         if self.are_worth(size_bytes):
             with _ended_processes_are_told_of():
-                for _ in range(self.num_workers):
-                    self._started().submit(function, task)
+                for _ in range(self._num_processes):
+                    self._hand_over(function, task)
 
     def start(self, function: Callable[[T], R], task: T) -> Callable[[], R]:
         """Start one task beside all others, where processes run already; returns how to get its result.
@@ -93,7 +103,7 @@ class Workers:
         if self._pool is None:
             return partial(function, task)
         with _ended_processes_are_told_of():
-            future = self._pool.submit(function, task)
+            future = self._hand_over(function, task)
 
         def result() -> R:
             with _ended_processes_are_told_of():
@@ -101,11 +111,24 @@ class Workers:
 
         return result
 
-    def _started(self) -> ProcessPoolExecutor:
+    def _hand_over(self, function: Callable[[T], R], task: T) -> Future[R]:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")  # a fork would inherit threads that hold locks
-            self._pool = ProcessPoolExecutor(self.num_workers, mp_context=context, initializer=_end_with_parent)
-        return self._pool
+            self._pool = ProcessPoolExecutor(self._num_processes, mp_context=context, initializer=_end_with_parent)
+        future = self._pool.submit(function, task)
+        self._handed_over.add(future)
+        future.add_done_callback(self._handed_over.discard)
+        return future
+
+
+def _done_here(function: Callable[[T], R], task: T) -> Future[R]:
+    """The result as if another process had come to it, so that an error waits for the results before it too."""
+    future: Future[R] = Future()
+    try:
+        future.set_result(function(task))
+    except Exception as error:  # noqa: BLE001 - raised where the result is asked for
+        future.set_exception(error)
+    return future
 
 
 @contextlib.contextmanager
