@@ -96,6 +96,11 @@ def spoil(weights: dict[str, torch.Tensor]) -> None:
     weights[UP][0, 5] = float("nan")
 
 
+def spoil_twice(weights: dict[str, torch.Tensor]) -> None:
+    """What adds up to no infinity."""
+    weights[UP][0, 5], weights[UP][1, 7] = float("inf"), float("-inf")
+
+
 TROUBLE: dict[str, tuple[Change, str, str]] = {
     "no config": (lambda base: (base / "config.json").unlink(), "no config.json", "directory"),
     "torn config": (lambda base: (base / "config.json").write_text("{"), "cannot be read as JSON", "again"),
@@ -114,6 +119,7 @@ TROUBLE: dict[str, tuple[Change, str, str]] = {
     "left over": (edit_weights(lambda w: w.update({"model.more.weight": w[UP].clone()})), "no place", "config.json"),
     "other shape": (edit_config(intermediate_size=50), r"\[32, 48\] is stored, \[32, 50\] is wanted", "config.json"),
     "not finite": (edit_weights(spoil), f"{UP} holds values", "again"),
+    "not finite twice": (edit_weights(spoil_twice), f"{UP} holds values", "again"),
     "tokenizer": (large_tokenizer, f"has {VOCAB + 3} ids but its embedding only {VOCAB} rows", "tokenizer"),
     "impossible": (edit_config(num_attention_heads=5), "does not load|no config|do not have the shape", ""),
 }  # fmt: skip
@@ -128,6 +134,14 @@ def test_what_cannot_be_trained_is_refused_with_a_cure(trouble: str, base: Path)
         load_model(str(base))
     assert cure in str(caught.value.cure)
     assert str(base) in str(caught.value.where)
+
+
+def test_weights_whose_sum_alone_overflows_are_fine(base: Path) -> None:
+    def swell(weights: dict[str, torch.Tensor]) -> None:
+        weights[UP][0, 5] = weights[UP][1, 7] = 3e38
+
+    edit_weights(swell)(base)
+    assert load_model(str(base)).get_parameter(UP)[0, 5] == torch.tensor(3e38)
 
 
 @pytest.mark.parametrize("name", ["nobody/no-such-model", "nobody/no-such-model@main"])
