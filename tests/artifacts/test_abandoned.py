@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from crash_driver import save
 from tests.artifacts.conftest import MakeRun, spec_of
 
-from steep.artifacts.abandoned import bytes_set_aside, delete_abandoned, dispensable, lines_that_go
+from steep.artifacts.abandoned import bytes_set_aside, dispensable, lines_that_go, unpin_set_aside
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.files import unshared_bytes
-from steep.artifacts.lineage import branch, rollback, tree
+from steep.artifacts.lineage import branch, go_back, rollback, tree
 from steep.artifacts.pruning import prune_run
 from steep.artifacts.retention import RetentionPolicy
 from steep.artifacts.rundir import RunDirectory
+from steep.spec.api.checkpoints import Pruned
 from steep.spec.errors import Fenced, RunBusy
 
 
 def catalog_of(run: RunDirectory, line: str = "") -> CheckpointCatalog:
     return CheckpointCatalog(run.checkpoints / line)
+
+
+def delete_abandoned(checkpoints: Path, may_write: Callable[[], None] = lambda: None) -> int:
+    return sum(one.delete(may_write) for one in dispensable(checkpoints))
 
 
 def sizes(run: RunDirectory, *steps: int) -> int:
@@ -75,7 +81,8 @@ def test_what_is_pinned_stays_with_what_it_descends_from(run: RunDirectory) -> N
     assert catalog_of(run, INNER).verify(3)
     assert catalog_of(run, OUTER).steps() == [2]  # which the inner line left
     assert catalog_of(run).branches(1) == ("abandoned-2",)
-    catalog_of(run, INNER).unpin(3)
+    assert not unpin_set_aside(run.checkpoints, 2)
+    assert unpin_set_aside(run.checkpoints, 3)
     delete_abandoned(run.checkpoints)
     assert not list(run.checkpoints.glob("abandoned-*"))
 
@@ -123,6 +130,14 @@ def test_a_deletion_that_was_cut_off_goes_on(run: RunDirectory, monkeypatch: pyt
     assert not list(run.checkpoints.glob("abandoned-*"))
 
 
+def test_a_deletion_that_was_cut_off_goes_on_in_a_line_that_stays(run: RunDirectory) -> None:
+    catalog_of(run, OUTER).pin(2)
+    catalog_of(run, OUTER).condemn(3)
+    delete_abandoned(run.checkpoints)
+    assert catalog_of(run, OUTER).condemned_steps() == []
+    assert catalog_of(run, OUTER).steps() == [2]
+
+
 def test_nothing_goes_by_the_hand_of_one_that_was_fenced_off(run: RunDirectory) -> None:
     def refuse() -> None:
         raise Fenced("a later attempt works here", where="run", cure="")
@@ -165,6 +180,23 @@ def test_of_a_run_the_newest_that_is_right_is_kept(make_run: MakeRun) -> None:
     assert catalog_of(run).steps() == [2]
     spoil(run, 2)
     assert prune_run(run, RetentionPolicy(keep_last=1, keep_best=0), selected=None).steps == ()  # the last hope
+
+
+def test_lines_stay_where_nothing_sound_is_left_beside_them(make_run: MakeRun) -> None:
+    run = make_run()
+    go_back(run, 0)
+    assert prune_run(run, RetentionPolicy(), selected=None) == Pruned()
+    save(catalog_of(run), 1, "new")
+    spoil(run, 1)
+    assert prune_run(run, RetentionPolicy(), selected=None) == Pruned()
+    assert catalog_of(run, "abandoned-1").steps() == [1, 2, 3]
+
+
+def test_lines_alone_go_where_that_is_asked_for(make_run: MakeRun) -> None:
+    run = make_run(steps=(1, 2, 3, 4))
+    rollback(run, 3)
+    assert prune_run(run, None, selected=None).aside_steps == (4,)
+    assert catalog_of(run).steps() == [1, 2, 3]
 
 
 def test_a_run_that_works_is_left_alone(make_run: MakeRun) -> None:

@@ -13,9 +13,8 @@ from crash_driver import save
 from tests.artifacts.buckets import bucket, s3_address
 from tests.artifacts.conftest import MakeRun
 
-from steep.artifacts.abandoned import delete_abandoned
 from steep.artifacts.checkpoints import CheckpointCatalog
-from steep.artifacts.lineage import rollback, set_aside
+from steep.artifacts.lineage import Lineage, rollback, set_aside
 from steep.artifacts.manifest import CheckpointManifest, dump_manifest
 from steep.artifacts.mirror import Mirror, RemoteCheckpoints
 from steep.artifacts.rundir import RunDirectory
@@ -350,10 +349,36 @@ def test_copies_of_what_was_set_aside_go_even_where_it_is_gone_itself(
     for step in (1, 2, 3):
         remote.upload(catalog, step)
     rollback(run, 1)
-    delete_abandoned(run.checkpoints)
-    assert not list(run.checkpoints.glob("abandoned-*"))
+    shutil.rmtree(run.checkpoints / "abandoned-1")
     _mirror_once(catalog, remote)
     assert remote.steps() == [1]
+
+
+def test_the_last_copy_of_what_was_saved_after_going_back_stays(make_run: MakeRun, remote: RemoteCheckpoints) -> None:
+    run = make_run()
+    catalog = CheckpointCatalog(run.checkpoints)
+    rollback(run, 1)
+    for step in (2, 3):
+        save(catalog, step, "new")
+        remote.upload(catalog, step)
+    shutil.rmtree(catalog.path(3))  # lost here
+    _mirror_once(catalog, remote)
+    assert remote.steps() == [1, 2, 3]
+
+
+def test_lines_without_identities_go_by_time(make_run: MakeRun, remote: RemoteCheckpoints) -> None:
+    run = make_run()
+    catalog = CheckpointCatalog(run.checkpoints)
+    for step in (1, 2, 3):
+        remote.upload(catalog, step)
+    line = rollback(run, 1)
+    assert line is not None
+    Lineage(abandoned=(line.model_copy(update={"identities": ()}),)).write(run.path)  # as it was written before
+    save(catalog, 2, "new")
+    remote.upload(catalog, 2)
+    shutil.rmtree(catalog.path(2))
+    _mirror_once(catalog, remote)
+    assert remote.steps() == [1, 2]
 
 
 def test_a_new_machine_deletes_nothing_of_what_it_does_not_hold(

@@ -178,6 +178,17 @@ def test_rollback_sets_aside_and_branch_goes_on(call, run, tmp_path):
     assert call("branch", run.path, *arguments)[0] == 2  # it is there already
 
 
+def test_what_is_pinned_in_a_line_that_was_set_aside_can_be_let_go(call, run):
+    call("checkpoints", "pin", run.path, 30)
+    _, out, _ = call("rollback", run.path, "--to", 20)
+    assert "--only-set-aside` frees their space" in out
+    prune = ("checkpoints", "prune", run.path, "--only-set-aside")
+    assert call(*prune)[1] == "Checkpoints deleted: none; 0 B freed.\n"
+    assert call("checkpoints", "unpin", run.path, 30)[0] == 0
+    assert call(*prune)[1].startswith("Checkpoints deleted: 30 (set aside); ")
+    assert steps(call, run) == {("main", 10), ("main", 20)}
+
+
 def test_prune_lets_go_of_what_was_set_aside_and_of_what_need_not_be_kept(call, run):
     assert call("rollback", run.path, "--to", 20)[0] == 0
     code, out, _ = call("checkpoints", "prune", run.path, "--dry-run")

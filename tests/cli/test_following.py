@@ -236,7 +236,7 @@ def test_a_value_that_is_none_is_invalid_input(call, service, command, where):
 
 
 def test_checkpoints_are_pruned_by_a_jobs_name(call, service):
-    pruned = {"steps": [3], "freed_bytes": 7}
+    pruned = {"steps": [3], "aside_steps": [2], "freed_bytes": 7}
     service.route("GET", "/jobs", lambda seen: page([job_view(0), job_view(1)], seen.query))
     service.route("POST", r"/jobs/([^/]+)/checkpoints/prune", lambda seen, job: ok(pruned))
     code, out, err = call("checkpoints", "prune", "name-1", "--json")

@@ -407,7 +407,7 @@ def test_what_cannot_be_measured_or_pruned_is_told(call, answer):
     assert (code, "nothing is to be measured" in err) == (2, True)
     code, _, err = call("checkpoints", "evaluate", job, "8", "--text", "text")
     assert (code, "has no checkpoint of step 8" in err) == (2, True)
-    assert answer("checkpoints", "prune", job) == {"steps": [], "freed_bytes": 0}
+    assert answer("checkpoints", "prune", job) == {"steps": [], "aside_steps": [], "freed_bytes": 0}
     code, _, err = call("checkpoints", "evaluate", "text", "8", "--watch")
     assert code == 2, err
 

@@ -224,8 +224,12 @@ def test_what_a_worker_set_aside_counts_until_it_is_freed(store: Store) -> None:
     assert (cost.stored_bytes, cost.aside_bytes) == (27, 18)
     assert store.projects.get("default").stored_bytes == 27
     assert [data["step"] for data in told(store, job, EventKind.NOTICE)] == [20, 30]
-    store.checkpoints.set_one_aside(job, 30, 6.0)  # a second time
+    saved_at = store.checkpoints.get(job, 30).created_at
+    store.checkpoints.set_one_aside(job, 30, saved_at, 6.0)  # a second time
     assert store.jobs.get(job, 6.0).cost.aside_bytes == 18
+    still = store.checkpoints.get(job, 10)
+    store.checkpoints.set_one_aside(job, 10, still.created_at - 1, 6.0)  # it was saved anew
+    assert store.checkpoints.get(job, 10) == still
     store.checkpoints.count_aside(job, 9, 11, "freed", 7.0)
     cost = store.jobs.get(job, 7.0).cost
     assert (cost.stored_bytes, cost.aside_bytes, cost.freed_bytes) == (18, 9, 11)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import pytest
 from tests.server.serving import serving, wait_for
 from tests.server.shelving import Shelf, save
 
-from steep.artifacts.abandoned import delete_abandoned
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.lineage import branch, go_back
 from steep.artifacts.mirror import RemoteCheckpoints
@@ -107,9 +107,55 @@ def test_what_a_line_left_that_goes_may_go_too(shelf: Shelf) -> None:
 def test_what_went_and_was_not_written_down_is_written_down_the_next_time(shelf: Shelf) -> None:
     job = shelf.job(*STEPS)
     went_back(shelf, job, 30)
-    delete_abandoned(shelf.service.run(job).checkpoints)  # and the server is killed
+    shutil.rmtree(shelf.service.run(job).checkpoints / "abandoned-1")  # and the server is killed
     assert prune(shelf.service, job, keep_last=3, keep_best=1, why="").steps == ()
     assert shelf.store.jobs.get(job, shelf.now).cost.aside_bytes == 0
+
+
+def test_what_the_database_does_not_know_to_be_set_aside_keeps_nothing_else_from_staying(shelf: Shelf) -> None:
+    """A server that was killed after a rollback, or a worker after the guard's: the rows are those of before."""
+    job = shelf.job(*STEPS)
+    run = shelf.service.run(job)
+    go_back(run, 20)
+    found = prune(shelf.service, job, keep_last=1, keep_best=1, why="")
+    assert (found.steps, found.aside_steps) == ((10,), (30, 40, 50))
+    assert kept(shelf, job) == [20]
+    cost = shelf.store.jobs.get(job, shelf.now).cost
+    assert (cost.stored_bytes, cost.aside_bytes) == (1000, 0)
+
+
+def test_one_that_is_lost_takes_no_sound_ones_place(shelf: Shelf) -> None:
+    job = shelf.job(*STEPS)
+    shutil.rmtree(shelf.service.run(job).catalog().path(50))
+    assert pruned(shelf, job) == (10, 20)
+    assert shelf.service.run(job).catalog().steps() == [BEST, 40]
+
+
+def test_lines_stay_where_nothing_is_left_beside_them(shelf: Shelf) -> None:
+    job = shelf.job(*STEPS)
+    went_back(shelf, job, 0)
+    assert prune(shelf.service, job, keep_last=1, keep_best=1, why="") == Pruned()
+    assert CheckpointCatalog(shelf.service.run(job).checkpoints / "abandoned-1").steps() == list(STEPS)
+    assert shelf.store.jobs.get(job, shelf.now).cost.aside_bytes == 5000
+
+
+def test_lines_alone_go_where_that_is_asked_for(shelf: Shelf) -> None:
+    job = shelf.job(*STEPS)
+    went_back(shelf, job, 40)
+    found = prune(shelf.service, job, keep_last=1, keep_best=1, why="", only_set_aside=True)
+    assert (found.steps, found.aside_steps) == ((), (50,))
+    assert kept(shelf, job) == [10, 20, 30, 40]
+
+
+def test_a_disk_that_is_not_there_says_nothing(shelf: Shelf) -> None:
+    job = shelf.job(*STEPS)
+    went_back(shelf, job, 30)
+    run = shelf.service.run(job)
+    run.path.rename(run.path.with_name("away"))
+    with pytest.raises(Conflict, match="is not there"):
+        prune(shelf.service, job, keep_last=1, keep_best=1, why="")
+    assert not run.path.exists()
+    assert shelf.store.jobs.get(job, shelf.now).cost.aside_bytes == 2000
 
 
 def test_a_project_lets_go_of_what_its_ended_jobs_set_aside(shelf: Shelf) -> None:

@@ -16,7 +16,8 @@ from steep.artifacts.lineage import go_back
 from steep.artifacts.scrubbing import PIECE_BYTES, read_back
 from steep.server.loops.scrub import AGAIN_SECONDS, IDLE_SECONDS, Scrub
 from steep.server.settings import Scrubbing
-from steep.spec.errors import Conflict, DamagedArtifact
+from steep.server.store.tables import checkpoints
+from steep.spec.errors import Conflict, DamagedArtifact, ServerUnavailable
 from steep.spec.events import EventKind
 
 DAY_SECONDS = 86_400.0
@@ -195,6 +196,58 @@ def test_one_that_is_not_there(shelf: Shelf, change: Callable[[Shelf, str], None
         shelf.now += AGAIN_SECONDS + 1
         scrub.turn()
         assert states(shelf, job) == {1: "valid", 2: "valid"}
+
+
+def test_one_that_was_saved_after_going_back_and_is_lost_is_damaged(shelf: Shelf) -> None:
+    job = shelf.job(1, 2)
+    run = shelf.service.run(job)
+    go_back(run, 1)
+    shelf.now = time.time() + 5.0
+    with shelf.store.database.write(shelf.now) as transaction:
+        transaction.execute(checkpoints.update().where(checkpoints.c.step == 2).values(created_at=shelf.now))
+    shelf.now += 61.0
+    scrub = Scrub(shelf.service)
+    scrub.turn()
+    shelf.now += AGAIN_SECONDS + 1
+    scrub.turn()
+    assert shelf.store.checkpoints.get(job, 2).state == "damaged"
+
+
+def test_where_it_cannot_be_told_what_was_set_aside_nothing_is_called_valid(shelf: Shelf) -> None:
+    job = shelf.job(1, 2)
+    _lost(shelf, job)
+    lineage = shelf.service.run(job).path / "lineage.json"
+    lineage.write_text("{")
+    shelf.now += 61.0
+    scrub = Scrub(shelf.service)
+    for _ in range(4):
+        scrub.turn()
+        shelf.now += AGAIN_SECONDS + 1
+    assert shelf.store.checkpoints.get(job, 2).state == "unverified"
+    lineage.unlink()
+    for _ in range(2):
+        scrub.turn()
+        shelf.now += AGAIN_SECONDS + 1
+    assert shelf.store.checkpoints.get(job, 2).state == "damaged"
+
+
+def test_what_failed_in_the_middle_is_looked_at_from_the_beginning(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = shelf.job(1, 2, ended=False)
+    _went_back(shelf, job)
+    shelf.now += 61.0
+    scrub = Scrub(shelf.service)
+
+    def away(*_: object) -> None:
+        raise ServerUnavailable("the database is away", where="", cure="")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shelf.store.checkpoints, "set_one_aside", away)
+        with pytest.raises(ServerUnavailable):
+            scrub.turn()
+    scrub.turn()
+    assert shelf.store.checkpoints.get(job, 2).state == "deleted"
 
 
 def test_one_is_not_called_lost_while_somebody_works_on_its_run(shelf: Shelf) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -61,6 +62,11 @@ def test_what_was_set_aside_is_told_as_that(run: RunDirectory) -> None:
     assert begin(run) == [("saved", 30)]
     run.catalog().delete(30)  # of the line that came as far again
     assert begin(run) == [("deleted", 30)]
+    commit(run, 40)
+    begin(run)
+    rollback(run, 10)
+    shutil.rmtree(run.checkpoints / "abandoned-2")  # by hand, before anybody was told
+    assert begin(run) == [("deleted", 40)]
 
 
 def test_what_is_told_late_has_its_size(run: RunDirectory) -> None:

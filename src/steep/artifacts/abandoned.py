@@ -16,9 +16,22 @@ from steep.artifacts.files import unshared_bytes
 ABANDONED = "abandoned-"
 
 
+def steps_set_aside(checkpoints: Path) -> set[int]:
+    """Steps of checkpoints that lie in lines that were set aside; the run's own line may have reached them again since."""
+    return {step for line in _lines(checkpoints) for step in CheckpointCatalog(line).steps()}
+
+
 def bytes_set_aside(checkpoints: Path) -> int:
     """Bytes of the checkpoints in lines that were set aside, as their manifests count them."""
     return sum(manifest.size_bytes for line in _lines(checkpoints) for manifest in CheckpointCatalog(line).list())
+
+
+def unpin_set_aside(checkpoints: Path, step: int) -> bool:
+    """Take the protection from checkpoints of a step that lie in lines. Returns whether any was pinned."""
+    pinned = [one for one in map(CheckpointCatalog, _lines(checkpoints)) if step in one.steps() and one.pinned(step)]
+    for catalog in pinned:
+        catalog.unpin(step)
+    return bool(pinned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +56,25 @@ class Dispensable:
         catalog = CheckpointCatalog(self.line)
         return sum(unshared_bytes(catalog.path(step)) for step in self.steps)
 
+    def delete(self, may_write: Callable[[], None] = lambda: None) -> int:
+        """Delete it. Returns the bytes freed. Should it be cut off, the next that is found goes on.
+
+        Args:
+            may_write: asked before anything is deleted; raises Fenced when a later attempt works here.
+        """
+        catalog = CheckpointCatalog(self.line, may_write)
+        freed = catalog.clean() + sum(catalog.delete(step) for step in reversed(self.steps))
+        if self.all:
+            freed += unshared_bytes(self.line)
+            shutil.rmtree(self.line)
+        return freed
+
 
 def dispensable(checkpoints: Path) -> Sequence[Dispensable]:
     """What of the lines that were set aside nobody needs, in an order in which it can go: inner lines first.
 
-    Pinned checkpoints stay, and those that a branch or a line that stays descends from.
+    Pinned checkpoints stay, and those that a branch or a line that stays descends from. Call it, and delete what it finds, with
+    the run's lock held.
     """
     found: list[Dispensable] = []
     going: set[Path] = set()
@@ -62,7 +89,7 @@ def dispensable(checkpoints: Path) -> Sequence[Dispensable]:
         everything = len(may_go) == len(steps) and all(inner in going for inner in line.glob(f"{ABANDONED}*"))
         if everything:
             going.add(line)
-        if may_go or everything:
+        if may_go or everything or catalog.condemned_steps():
             found.append(Dispensable(line, may_go, everything))
     return found
 
@@ -72,26 +99,7 @@ def lines_that_go(found: Sequence[Dispensable]) -> frozenset[str]:
     return frozenset(one.line.name for one in found if one.all)
 
 
-def delete_abandoned(checkpoints: Path, may_write: Callable[[], None] = lambda: None) -> int:
-    """Delete what `dispensable` says. Returns the bytes freed. Should it be cut off, the same call goes on.
-
-    Call it with the run's lock held.
-
-    Args:
-        checkpoints: of the run.
-        may_write: asked before anything is deleted; raises Fenced when a later attempt works here.
-    """
-    freed = 0
-    for one in dispensable(checkpoints):
-        catalog = CheckpointCatalog(one.line, may_write)
-        freed += catalog.clean() + sum(catalog.delete(step) for step in reversed(one.steps))
-        if one.all:
-            freed += unshared_bytes(one.line)
-            shutil.rmtree(one.line)
-    return freed
-
-
 def _lines(checkpoints: Path) -> list[Path]:
     """Directories of all lines, those that lie in others before these."""
-    found = (place for place in checkpoints.rglob(f"{ABANDONED}*") if place.is_dir())
-    return sorted(found, key=lambda place: (-len(place.parts), place))
+    lines = sorted(place for place in checkpoints.glob(f"{ABANDONED}*") if place.is_dir())
+    return [each for line in lines for each in (*_lines(line), line)]

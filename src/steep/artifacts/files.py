@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -121,9 +122,14 @@ def sync_directory(directory: Path) -> None:
 
 
 def unshared_bytes(directory: Path) -> int:
-    """Bytes that deleting a directory frees: of its files, those that no other directory shares."""
-    stats = [path.stat() for path in directory.rglob("*") if path.is_file() and not path.is_symlink()]
-    return sum(stat.st_size for stat in stats if stat.st_nlink == 1)
+    """Bytes that deleting a directory frees: of its files, those that no other directory shares. Others may delete meanwhile."""
+    total = 0
+    for place, _, names in os.walk(directory):
+        for name in names:
+            with suppress(FileNotFoundError):
+                found = Path(place, name).lstat()
+                total += found.st_size if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 else 0
+    return total
 
 
 def hash_file(path: Path) -> str:

@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,13 +55,15 @@ class Origin(_Frozen):
 class AbandonedLine(_Frozen):
     """Checkpoints that were set aside by a rollback.
 
-    `steps` are theirs; the line left its own line at `from_step`. Lines that had left it went along, into its directory.
+    `steps` and `identities` are theirs (those that could be read); the line left its own line at `from_step`. Lines that had left
+    it went along, into its directory.
     """
 
     name: str
     from_step: int
     steps: tuple[int, ...]
     abandoned_at: float
+    identities: tuple[str, ...] = ()
     abandoned: tuple[AbandonedLine, ...] = ()
 
 
@@ -95,6 +97,15 @@ class Lineage(_Frozen):
         line may have reached them again since."""
         return _set_aside_at(self.abandoned)
 
+    def sets_aside(self, manifest: CheckpointManifest) -> bool:
+        """Whether a checkpoint, or the one that this is a copy of, was set aside. Of lines without identities time decides."""
+        return any(
+            manifest.identity in line.identities
+            if line.identities
+            else manifest.step in line.steps and manifest.created_at <= line.abandoned_at
+            for line in _all_lines(self.abandoned)
+        )
+
     def adopts(self, manifest: CheckpointManifest) -> bool:
         """Whether a checkpoint is the one this run was branched from, and so its own whatever the spec says."""
         return self.origin is not None and self.origin.identity == manifest.identity
@@ -102,10 +113,16 @@ class Lineage(_Frozen):
 
 def _set_aside_at(lines: Sequence[AbandonedLine]) -> dict[int, float]:
     found: dict[int, float] = {}
-    for line in lines:
-        for step, moment in (_set_aside_at(line.abandoned) | dict.fromkeys(line.steps, line.abandoned_at)).items():
-            found[step] = max(moment, found.get(step, 0.0))
+    for line in _all_lines(lines):
+        for step in line.steps:
+            found[step] = max(line.abandoned_at, found.get(step, 0.0))
     return found
+
+
+def _all_lines(lines: Sequence[AbandonedLine]) -> Iterator[AbandonedLine]:
+    for line in lines:
+        yield line
+        yield from _all_lines(line.abandoned)
 
 
 # -------------------------------------------------------------------------------------------------------------- branch
@@ -240,6 +257,7 @@ def go_back(run: RunDirectory, step: int) -> AbandonedLine | None:
             from_step=step,
             steps=tuple(later),
             abandoned_at=time.time(),
+            identities=_identities(catalog, later),
             abandoned=tuple(one for one in lineage.abandoned if one.from_step > step),
         )
         place = run.checkpoints / line.name
@@ -263,12 +281,22 @@ def set_aside(run: RunDirectory, steps: Sequence[int]) -> AbandonedLine:
     run.fence.check()
     catalog, lineage = CheckpointCatalog(run.checkpoints), Lineage.read(run)
     name = _free_name(run.checkpoints, lineage)
-    line = AbandonedLine(name=name, from_step=0, steps=tuple(steps), abandoned_at=time.time())
+    line = AbandonedLine(
+        name=name,
+        from_step=0,
+        steps=tuple(steps),
+        abandoned_at=time.time(),
+        identities=_identities(catalog, steps),
+    )
     with full_disk_stops(run.checkpoints):
         make_directory(run.checkpoints / name)
         lineage.model_copy(update={"abandoned": (*lineage.abandoned, line)}).write(run.path)
         _move(_entries(catalog, steps), run.checkpoints / name)
     return line
+
+
+def _identities(catalog: CheckpointCatalog, steps: Collection[int]) -> tuple[str, ...]:
+    return tuple(manifest.identity for manifest in catalog.list() if manifest.step in steps)
 
 
 def _entries(catalog: CheckpointCatalog, steps: Sequence[int]) -> list[Path]:

@@ -15,6 +15,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -208,7 +209,7 @@ class Mirror:
         """
         for step in self._catalog.steps():
             self.copy(step)
-        if self._set_aside():
+        if Lineage.read(self._run).abandoned:
             self._add(_Task("tidy"))
 
     def poll(self) -> list[CheckpointReport]:
@@ -276,13 +277,16 @@ class Mirror:
                 self._say(task, "uploaded", "", copied.size_bytes)
 
     def _tidy(self) -> None:
-        for step in self._set_aside().intersection(self._remote.steps()):
-            self._remote.delete(step)
+        """Delete copies of what was set aside. One that was saved since may be the last of its kind, and stays."""
+        lineage, here = Lineage.read(self._run), set(self._catalog.steps())
+        for step in sorted(set(lineage.set_aside_at()).intersection(self._remote.steps()) - here):
+            with suppress(DamagedArtifact):
+                if lineage.sets_aside(self._remote.manifest(step)):
+                    self._remote.delete(step)
 
-    def _set_aside(self) -> set[int]:
-        """Steps that are no part of the run's line any more."""
-        run = RunDirectory(self._catalog.directory.parent)
-        return set(Lineage.read(run).set_aside_at()) - set(self._catalog.steps())
+    @property
+    def _run(self) -> RunDirectory:
+        return RunDirectory(self._catalog.directory.parent)
 
     def _say(self, task: _Task, event: Literal["uploaded", "upload_failed"], detail: str, size_bytes: int = 0) -> None:
         self._reports.put(CheckpointReport(step=task.step, event=event, detail=detail, size_bytes=size_bytes))

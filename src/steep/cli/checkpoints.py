@@ -103,6 +103,9 @@ def prune(
     where: str = RunOrJob,
     keep_last: int = typer.Option(1, "--keep-last", metavar="NUMBER", min=1, help="Keep so many of the newest."),
     keep_best: int = typer.Option(1, "--keep-best", metavar="NUMBER", min=1, help="Keep so many of the best."),
+    only_set_aside: bool = typer.Option(
+        False, "--only-set-aside", help="Only what was set aside by going back; all of the own line stays."
+    ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Only say which would go."),
     json: bool = JsonOption,
 ) -> None:
@@ -115,7 +118,7 @@ def prune(
     from steep.spec.units import format_bytes
 
     with open_shelf(where) as shelf:
-        pruned = shelf.prune(keep_last=keep_last, keep_best=keep_best, dry_run=dry_run)
+        pruned = shelf.prune(keep_last=keep_last, keep_best=keep_best, only_set_aside=only_set_aside, dry_run=dry_run)
     if json:
         print_json(pruned.model_dump(mode="json"))
         return

@@ -30,7 +30,7 @@ def rollback(
         steps = ", ".join(str(one) for one in line.steps)
         place = shown(run.checkpoints / line.name)
         print(f"Back at step {step}. Set aside in {place}: {steps}. The next `steep run` goes on from step {step}.")
-        print(f"`steep checkpoints prune {shown(run.path)}` frees their space.")
+        print(f"`steep checkpoints prune {shown(run.path)} --only-set-aside` frees their space.")
 
 
 def branch(

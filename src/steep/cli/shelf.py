@@ -34,8 +34,8 @@ class Shelf(Protocol):
     def delete(self, steps: Sequence[int]) -> dict[int, int]:
         """Delete these, all or none: by step, the bytes that it freed."""
 
-    def prune(self, *, keep_last: int, keep_best: int, dry_run: bool) -> Pruned:
-        """Delete those that need not be kept, those of lines that were set aside too; or only say which they are."""
+    def prune(self, *, keep_last: int, keep_best: int, only_set_aside: bool, dry_run: bool) -> Pruned:
+        """Delete those that need not be kept, and those of lines that were set aside, or these alone; or say which they are."""
 
     def results(self) -> Results | None:
         """What was measured on them, as far as it was."""
@@ -141,8 +141,11 @@ class RunShelf:
         self._catalog.pin(step)
 
     def unpin(self, step: int) -> None:
-        """See `Shelf`."""
-        self._catalog.unpin(step)
+        """See `Shelf`. One in a line that was set aside too."""
+        from steep.artifacts.abandoned import unpin_set_aside
+
+        if not unpin_set_aside(self._run.checkpoints, step) or step in self._catalog.steps():
+            self._catalog.unpin(step)
 
     def delete(self, steps: Sequence[int]) -> dict[int, int]:
         """See `Shelf`. Refused while a worker is at it."""
@@ -152,7 +155,7 @@ class RunShelf:
             guarded = [step for step in steps if self._catalog.pinned(step) or self._catalog.branches(step)]
             return {step: self._catalog.delete(step) for step in dict.fromkeys([*guarded, *steps])}
 
-    def prune(self, *, keep_last: int, keep_best: int, dry_run: bool) -> Pruned:
+    def prune(self, *, keep_last: int, keep_best: int, only_set_aside: bool, dry_run: bool) -> Pruned:
         """See `Shelf`. Refused while a worker is at it."""
         from steep.artifacts.pruning import prune_run
         from steep.artifacts.retention import RetentionPolicy
@@ -160,7 +163,7 @@ class RunShelf:
         results = self._run.results()
         selected = None if results is None or results.selected is None else results.selected.step
         policy = RetentionPolicy(keep_last, keep_best, self._run.spec().evaluation.forgetting_budget)
-        return prune_run(self._run, policy, selected=selected, dry_run=dry_run)
+        return prune_run(self._run, None if only_set_aside else policy, selected=selected, dry_run=dry_run)
 
     def results(self) -> Results | None:
         """See `Shelf`."""

@@ -58,7 +58,9 @@ class AsyncCheckpoints:
         """
         return await self._wire.call(create(f"{_of(job, step)}/evaluations", request, key=idempotency_key), JobView)
 
-    async def prune(self, job: str, *, keep_last: int = 1, keep_best: int = 1, dry_run: bool = False) -> Pruned:
+    async def prune(
+        self, job: str, *, keep_last: int = 1, keep_best: int = 1, only_set_aside: bool = False, dry_run: bool = False
+    ) -> Pruned:
         """Delete the checkpoints of a job that need not be kept, and what was set aside when it went back; or only say which
         would go.
 
@@ -66,9 +68,11 @@ class AsyncCheckpoints:
             job: its id.
             keep_last: so many of the newest stay.
             keep_best: and so many of the best. Pinned and selected ones stay, and what something descends from.
+            only_set_aside: all of the job's own line stays.
             dry_run: nothing is deleted.
         """
-        body = body_of(PruneRequest, keep_last=keep_last, keep_best=keep_best, dry_run=dry_run)
+        asked = {"keep_last": keep_last, "keep_best": keep_best, "only_set_aside": only_set_aside, "dry_run": dry_run}
+        body = body_of(PruneRequest, **asked)
         return await self._wire.call(post(at("jobs", job, "checkpoints", "prune"), body), Pruned)
 
     async def files(self, job: str, step: int) -> AsyncIterator[StoredFile]:

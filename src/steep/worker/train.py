@@ -160,6 +160,6 @@ def _set_foreign_aside(context: Context, setup: TrainingSetup) -> None:
         context.notice(
             "set_aside",
             f"{len(reasons)} checkpoint{'s' if len(reasons) > 1 else ''} of an earlier training ({why}) set aside in "
-            f"checkpoints/{line.name}; `steep checkpoints prune` frees its space",
+            f"checkpoints/{line.name}; `steep checkpoints prune RUN --only-set-aside` frees its space",
             warning=True,
         )

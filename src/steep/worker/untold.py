@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steep.artifacts.abandoned import steps_set_aside
 from steep.artifacts.lineage import Lineage
 from steep.artifacts.rundir import RunDirectory
 from steep.spec.reports import CheckpointReport
@@ -34,9 +35,9 @@ def tell_untold(run: RunDirectory, observer: Observer) -> None:
                     detail="by an earlier process",
                 )
             )
-    set_aside_at = Lineage.read(run).set_aside_at()
+    set_aside_at, aside = Lineage.read(run).set_aside_at(), steps_set_aside(run.checkpoints)
     for step in sorted(set(told) - there):
-        if set_aside_at.get(step, 0.0) >= told[step]:
+        if step in aside and set_aside_at.get(step, 0.0) >= told[step]:
             observer.checkpoint(CheckpointReport(step=step, event="set_aside"))
         else:
             observer.checkpoint(CheckpointReport(step=step, event="deleted", detail="by an earlier process"))

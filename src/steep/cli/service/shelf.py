@@ -84,9 +84,11 @@ class JobShelf:
         views.sort(key=lambda view: not view.pinned)
         return {view.step: self._client.checkpoints.delete(self._job, view.step).freed_bytes for view in views}
 
-    def prune(self, *, keep_last: int, keep_best: int, dry_run: bool) -> Pruned:
+    def prune(self, *, keep_last: int, keep_best: int, only_set_aside: bool, dry_run: bool) -> Pruned:
         """See `Shelf`."""
-        return self._client.checkpoints.prune(self._job, keep_last=keep_last, keep_best=keep_best, dry_run=dry_run)
+        return self._client.checkpoints.prune(
+            self._job, keep_last=keep_last, keep_best=keep_best, only_set_aside=only_set_aside, dry_run=dry_run
+        )
 
     def results(self) -> Results | None:
         """See `Shelf`."""

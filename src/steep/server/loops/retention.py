@@ -29,5 +29,5 @@ class RetentionLoop:
             except (Conflict, InvalidInput, OSError) as error:
                 log.warning("%s: its checkpoints are left for now: %s", one.job_id, error)
                 continue
-            if pruned.steps:
+            if pruned.steps or pruned.aside_steps:
                 log.info("%s: %s", one.job_id, told(pruned))

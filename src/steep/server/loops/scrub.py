@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from steep.artifacts.abandoned import steps_set_aside
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.artifacts.lineage import Lineage
 from steep.artifacts.manifest import FileRecord
@@ -73,7 +74,11 @@ class Scrub:
             if reading is None:
                 return
             self._reading = reading
-            left_bytes -= self._read_on(reading)
+            try:
+                left_bytes -= self._read_on(reading)
+            except BaseException:
+                self._reading = None  # read as far as it was, and not as far as it is
+                raise
 
     def _begin(self) -> _Reading | None:
         """The next one that is due, if there is one."""
@@ -102,7 +107,7 @@ class Scrub:
         except StopIteration:
             self._write(reading, "valid", f"step {reading.view.step} read back")
         except InvalidInput:
-            self._missing(reading)
+            self._looked_for(reading)
         except DamagedArtifact as error:
             self._wrong(reading, str(error))
         except OSError as error:
@@ -117,6 +122,13 @@ class Scrub:
         else:
             self._reading = self._open(reading.view, first=what)
 
+    def _looked_for(self, reading: _Reading) -> None:
+        try:
+            self._missing(reading)
+        except (DamagedArtifact, OSError) as error:
+            log.warning("%s: where step %d is cannot be told now: %s", *reading.key, error)
+            self._leave(reading)
+
     def _missing(self, reading: _Reading) -> None:
         """It is not where it was saved: deleted or set aside, of which the report is on its way or was lost; or lost itself."""
         job_id, step = reading.key
@@ -125,7 +137,11 @@ class Scrub:
             log.warning("%s: its run directory is not there, so its checkpoints cannot be read back", job_id)
             self._leave(reading)
         elif Lineage.read(run).set_aside_at().get(step, 0.0) >= reading.view.created_at:
-            self._checkpoints.set_one_aside(job_id, step, self._service.now())
+            if step in steps_set_aside(run.checkpoints):
+                self._checkpoints.set_one_aside(job_id, step, reading.view.created_at, self._service.now())
+            else:
+                detail = f"step {step} was set aside when the job went back, and its space is freed"
+                self._checkpoints.delete(job_id, step, 0, detail, self._service.now())
             self._reading = None
         elif self._may_be_at_work(job_id) or reading.key not in self._missed_at:
             self._missed_at.setdefault(reading.key, self._service.now())

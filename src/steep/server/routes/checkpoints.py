@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 
+from steep.artifacts.abandoned import unpin_set_aside
 from steep.artifacts.checkpoints import CheckpointCatalog
 from steep.server.auth import Here, Member, Viewer
 from steep.server.evaluating import order_evaluation
@@ -50,6 +51,7 @@ def prune_job(here: Here, caller: Member, job: Job, request: PruneRequest) -> Re
         keep_last=request.keep_last,
         keep_best=request.keep_best,
         why=f"deleted: {caller.key.name} keeps the last {request.keep_last} and the best {request.keep_best}",
+        only_set_aside=request.only_set_aside,
         dry_run=request.dry_run,
     )
     return answer(pruned)
@@ -64,8 +66,11 @@ def show(here: Here, caller: Viewer, job: Job, step: Step) -> Response:
 
 @router.patch("/{step}", summary="Pin or unpin", response_model=CheckpointView, responses=problems(404, 409))
 def pin(here: Here, caller: Member, job: Job, step: Step, request: PinRequest) -> Response:
-    """Retention never deletes a pinned one."""
+    """Retention never deletes a pinned one. Of what was set aside when the job went back, a pin can be taken away."""
     seen(here, caller, job)
+    is_there = step in _catalog(here, job).steps()
+    if not (request.pinned or is_there) and unpin_set_aside(here.run(job).checkpoints, step):
+        return answer(here.store.checkpoints.get(job, step))
     view = here.store.checkpoints.pin(job, step, request.pinned, here.now())
     catalog = _catalog(here, job)
     if step in catalog.steps():

@@ -214,10 +214,12 @@ class Checkpoints:
             with self._database.write(now) as transaction:
                 count_freed(transaction, job_id, freed_bytes)
 
-    def set_one_aside(self, job_id: str, step: int, now: float) -> None:
-        """The same for one whose going back was never told of."""
+    def set_one_aside(self, job_id: str, step: int, saved_at: float, now: float) -> None:
+        """The same for one whose going back was never told of, unless it was saved anew after this time."""
         with self._database.write(now) as transaction:
             job = lock_job(transaction, job_id)
+            if _get(transaction.connection, job_id, step).created_at != saved_at:
+                return
             if mark_set_aside(transaction, job_id, [step]):
                 detail = f"step {step} was set aside when the job went back"
                 transaction.emit(job, EventKind.NOTICE, detail, data={"step": step, "code": "set_aside"})

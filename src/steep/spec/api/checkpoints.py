@@ -71,6 +71,7 @@ class PruneRequest(Request):
 
     keep_last: int = Field(1, ge=1, description="So many of the newest are kept.")
     keep_best: int = Field(1, ge=1, description="And so many of the best: most gain within the forgetting budget.")
+    only_set_aside: bool = Field(False, description="Only what was set aside when the job went back.")
     dry_run: bool = Field(False, description="Only say which would go.")
 
 
