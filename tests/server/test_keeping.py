@@ -163,8 +163,17 @@ def test_a_project_lets_go_of_what_its_ended_jobs_set_aside(shelf: Shelf) -> Non
     shelf.store.projects.create(ProjectRequest(name="physics", keep=keep), shelf.now)
     job = shelf.job(*STEPS, project="physics")
     went_back(shelf, job, 30)
+    shelf.now += 1.0
+    other = shelf.job(*STEPS, project="physics")  # the first one is in nobody's way
+    went_back(shelf, other, 30)
+    lineage = shelf.service.run(job).path / "lineage.json"
+    whole = lineage.read_bytes()
+    lineage.write_text("{")
     shelf.now += DAY_SECONDS + 1
+    assert [one.job_id for one in shelf.store.projects.prunable(shelf.now)] == [job, other]
+    RetentionLoop(shelf.service).turn()
     assert [one.job_id for one in shelf.store.projects.prunable(shelf.now)] == [job]
+    lineage.write_bytes(whole)
     RetentionLoop(shelf.service).turn()
     assert not list(shelf.service.run(job).checkpoints.glob("abandoned-*"))
     assert kept(shelf, job) == [10, 20, 30]

@@ -46,6 +46,7 @@ def prune(
 
     Raises:
         Conflict: a worker, or somebody else, is at its checkpoints, or its run directory is not there.
+        DamagedArtifact: what was set aside cannot be told.
         NotFound: there is no such job.
     """
     stored_bytes = service.store.jobs.get(job_id, service.now()).cost.stored_bytes

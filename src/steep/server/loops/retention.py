@@ -6,7 +6,7 @@ import logging
 
 from steep.server.keeping import prune, told
 from steep.server.service import Service
-from steep.spec.errors import Conflict, InvalidInput
+from steep.spec.errors import Conflict, DamagedArtifact, InvalidInput
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class RetentionLoop:
             why = f"deleted: project {one.project} keeps the last {one.keep_last} and the best {one.keep_best}"
             try:
                 pruned = prune(self._service, one.job_id, keep_last=one.keep_last, keep_best=one.keep_best, why=why)
-            except (Conflict, InvalidInput, OSError) as error:
+            except (Conflict, InvalidInput, DamagedArtifact, OSError) as error:
                 log.warning("%s: its checkpoints are left for now: %s", one.job_id, error)
                 continue
             if pruned.steps or pruned.aside_steps:
