@@ -139,7 +139,8 @@ def _ended_processes_are_told_of() -> Iterator[None]:
         raise SteepError(
             "a process that worked on the corpus was ended from outside, most likely because memory ran out",
             where="prepare",
-            cure="Free some memory and run the same command again; it goes on where it was.",
+            cure="Free some memory and run the same command again; it goes on where it was. A script that prepares a corpus "
+            'must do so under `if __name__ == "__main__":`, as the processes import it.',
         ) from error
 
 
