@@ -109,9 +109,10 @@ def make_job(place: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 def reports(run: Path) -> list[dict[str, Any]]:
-    """What the worker of a run has said so far."""
+    """What the worker of a run has said so far; it may be in the middle of a line."""
     path = run / "reports.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def results(run: Path) -> dict[str, Any]:
