@@ -75,6 +75,15 @@ def test_all_that_nobody_needs_goes_and_says_its_bytes(run: RunDirectory) -> Non
     assert delete_abandoned(run.checkpoints) == 0
 
 
+def test_what_is_somebodys_own_stays(run: RunDirectory) -> None:
+    for place in (run.checkpoints, run.checkpoints / OUTER):
+        (place / "abandoned-things").mkdir()
+        (place / "abandoned-things" / "notes.txt").write_text("mine")
+    delete_abandoned(run.checkpoints)
+    assert len(list(run.checkpoints.rglob("notes.txt"))) == 2
+    assert catalog_of(run, OUTER).steps() == []
+
+
 def test_what_is_pinned_stays_with_what_it_descends_from(run: RunDirectory) -> None:
     catalog_of(run, INNER).pin(3)
     assert delete_abandoned(run.checkpoints) > 0

@@ -326,10 +326,7 @@ def test_deletions_follow(catalog: CheckpointCatalog, remote: RemoteCheckpoints,
 def test_what_was_rolled_back_is_not_what_a_new_machine_goes_on_from(
     make_run: MakeRun, elsewhere: CheckpointCatalog, remote: RemoteCheckpoints
 ) -> None:
-    run = make_run()
-    catalog = CheckpointCatalog(run.checkpoints)
-    for step in (1, 2, 3):
-        remote.upload(catalog, step)
+    run, catalog = _uploaded(make_run, remote)
     rollback(run, 1)
     save(catalog, 2, "new")
     _mirror_once(catalog, remote)
@@ -344,10 +341,7 @@ def test_what_was_rolled_back_is_not_what_a_new_machine_goes_on_from(
 def test_copies_of_what_was_set_aside_go_even_where_it_is_gone_itself(
     make_run: MakeRun, remote: RemoteCheckpoints
 ) -> None:
-    run = make_run()
-    catalog = CheckpointCatalog(run.checkpoints)
-    for step in (1, 2, 3):
-        remote.upload(catalog, step)
+    run, catalog = _uploaded(make_run, remote)
     rollback(run, 1)
     shutil.rmtree(run.checkpoints / "abandoned-1")
     _mirror_once(catalog, remote)
@@ -367,10 +361,7 @@ def test_the_last_copy_of_what_was_saved_after_going_back_stays(make_run: MakeRu
 
 
 def test_lines_without_identities_go_by_time(make_run: MakeRun, remote: RemoteCheckpoints) -> None:
-    run = make_run()
-    catalog = CheckpointCatalog(run.checkpoints)
-    for step in (1, 2, 3):
-        remote.upload(catalog, step)
+    run, catalog = _uploaded(make_run, remote)
     line = rollback(run, 1)
     assert line is not None
     Lineage(abandoned=(line.model_copy(update={"identities": ()}),)).write(run.path)  # as it was written before
@@ -389,6 +380,15 @@ def test_a_new_machine_deletes_nothing_of_what_it_does_not_hold(
     remote.fetch_newest(elsewhere)
     _mirror_once(elsewhere, remote)
     assert remote.steps() == [1, 2, 3]
+
+
+def _uploaded(make_run: MakeRun, remote: RemoteCheckpoints) -> tuple[RunDirectory, CheckpointCatalog]:
+    """A run with three checkpoints, and copies of all of them."""
+    run = make_run()
+    catalog = CheckpointCatalog(run.checkpoints)
+    for step in (1, 2, 3):
+        remote.upload(catalog, step)
+    return run, catalog
 
 
 def _mirror_once(catalog: CheckpointCatalog, remote: RemoteCheckpoints) -> None:

@@ -100,6 +100,7 @@ def lines_that_go(found: Sequence[Dispensable]) -> frozenset[str]:
 
 
 def _lines(checkpoints: Path) -> list[Path]:
-    """Directories of all lines, those that lie in others before these."""
-    lines = sorted(place for place in checkpoints.glob(f"{ABANDONED}*") if place.is_dir())
+    """Directories of all lines, those that lie in others before these; what has another name is somebody's own."""
+    places = sorted(place for place in checkpoints.glob(f"{ABANDONED}*") if place.is_dir())
+    lines = [place for place in places if place.name.removeprefix(ABANDONED).isdecimal()]
     return [each for line in lines for each in (*_lines(line), line)]
